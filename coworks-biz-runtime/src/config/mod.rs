@@ -1,0 +1,249 @@
+//! The one place that reads flags, environment and file.
+//!
+//! A flag wins over the environment, the environment over `coworks-biz.toml`,
+//! the file over the default.
+
+mod secrets;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+pub use self::secrets::{MissingSecret, Secret, Secrets};
+
+/// The file that is read from the working directory when it is there.
+pub const FILE: &str = "coworks-biz.toml";
+
+/// What a binary works with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The database file (`COWORKS_BIZ_DB`, `db`); `.coworks-biz/biz.db` by default.
+    pub db: PathBuf,
+    /// How many attempts run at once (`COWORKS_BIZ_PARALLELISM`, `parallelism`); 32 by default.
+    pub parallelism: usize,
+    /// What is on disk before what (`COWORKS_BIZ_DURABILITY`, `durability`).
+    pub durability: Durability,
+    /// In place of the address of API Gateway (`COWORKS_GATEWAY_URL`,
+    /// `gateway_url`); `{api_id}` and `{region}` in it are filled in.
+    pub gateway_url: Option<String>,
+    /// The bucket of asynchronous results (`COWORKS_BUCKET`, `bucket`); `coworks-airflow` by default.
+    pub bucket: String,
+    /// An S3 server by hand, in place of what `AWS_*` says.
+    pub s3: Option<S3Server>,
+    /// Where secrets come from.
+    pub secrets: Arc<Secrets>,
+}
+
+/// An S3 server that is named by hand, such as the one of `--local`.
+#[derive(Debug, Clone)]
+pub struct S3Server {
+    /// Its address, such as `http://127.0.0.1:9000`.
+    pub endpoint: String,
+    /// The access key id.
+    pub access_key: String,
+    /// The secret access key.
+    pub secret_key: Secret,
+}
+
+/// What is on disk before what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// A task starts after the results it builds on are synced to disk.
+    #[default]
+    Step,
+    /// A task starts after they are written; the end of a run is told after the
+    /// sync. A crash of the machine can lose steps of runs that have not ended.
+    Run,
+    /// Nothing but triggers is synced. A crash of the machine can lose the last
+    /// seconds; a crash of the process loses nothing.
+    Relaxed,
+}
+
+/// Values from the command line; what is `None` is looked for elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// See [`Config::db`].
+    pub db: Option<PathBuf>,
+    /// See [`Config::parallelism`].
+    pub parallelism: Option<usize>,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that is not of the form its setting wants.
+    #[error("{name} is `{value}`; it must be {wanted}")]
+    Value {
+        /// The name of the setting.
+        name: &'static str,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        wanted: &'static str,
+    },
+    /// The file is there and cannot be read.
+    #[error("{file} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has a key that is not known.
+    #[error("{file} is not as it should be: {reason}")]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+}
+
+/// Looks a variable of the environment up. A function, so that a test brings its own.
+#[derive(Clone)]
+pub struct Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+
+impl Environment {
+    /// The environment of this process. A variable that is empty counts as not set.
+    pub fn process() -> Self {
+        Self::from(|name: &str| std::env::var(name).ok())
+    }
+
+    /// The environment that `look_up` answers for.
+    pub fn from(look_up: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look_up))
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    db: Option<PathBuf>,
+    parallelism: Option<usize>,
+    durability: Option<Durability>,
+    gateway_url: Option<String>,
+    bucket: Option<String>,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text).map_err(|e| ConfigError::Malformed {
+                file: path.to_owned(),
+                reason: e.message().to_owned() + &line_of(&text, e.span()),
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Unreadable { file: path.to_owned(), source }),
+        }
+    }
+}
+
+fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    span.and_then(|span| text.get(..span.start))
+        .map(|before| format!(" (line {})", before.matches('\n').count() + 1))
+        .unwrap_or_default()
+}
+
+impl Config {
+    /// Reads the settings of this process, with `coworks-biz.toml` from the working directory.
+    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
+        Self::from(flags, &Environment::process(), Path::new(FILE))
+    }
+
+    /// Reads the settings from the given places.
+    pub fn from(flags: Flags, env: &Environment, file: &Path) -> Result<Self, ConfigError> {
+        let file = File::read(file)?;
+        let parallelism = match env.get("COWORKS_BIZ_PARALLELISM") {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| ConfigError::Value {
+                name: "COWORKS_BIZ_PARALLELISM",
+                value: text,
+                wanted: "a whole number from 1",
+            })?),
+        };
+        let parallelism = flags.parallelism.or(parallelism).or(file.parallelism).unwrap_or(32);
+        if parallelism == 0 {
+            let name = "parallelism";
+            return Err(ConfigError::Value { name, value: "0".into(), wanted: "a whole number from 1" });
+        }
+        let durability = match env.get("COWORKS_BIZ_DURABILITY").as_deref() {
+            None => file.durability.unwrap_or_default(),
+            Some("step") => Durability::Step,
+            Some("run") => Durability::Run,
+            Some("relaxed") => Durability::Relaxed,
+            Some(other) => {
+                return Err(ConfigError::Value {
+                    name: "COWORKS_BIZ_DURABILITY",
+                    value: other.to_owned(),
+                    wanted: "`step`, `run` or `relaxed`",
+                });
+            }
+        };
+        let db = flags.db.or_else(|| env.get("COWORKS_BIZ_DB").map(PathBuf::from)).or(file.db);
+        Ok(Self {
+            db: db.unwrap_or_else(|| PathBuf::from(".coworks-biz/biz.db")),
+            parallelism,
+            durability,
+            gateway_url: env.get("COWORKS_GATEWAY_URL").or(file.gateway_url),
+            bucket: env.get("COWORKS_BUCKET").or(file.bucket).unwrap_or_else(|| "coworks-airflow".into()),
+            s3: None,
+            secrets: Arc::new(Secrets::new(env.clone())),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &'static [(&str, &str)]) -> Environment {
+        Environment::from(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).into()))
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        let (_dir, path) = file("db = 'file.db'\nbucket = 'of-the-file'\nparallelism = 3\n");
+        let flags = Flags { db: Some("flag.db".into()), parallelism: None };
+        let env = env(&[("COWORKS_BIZ_DB", "env.db"), ("COWORKS_BIZ_PARALLELISM", "4")]);
+        let config = Config::from(flags, &env, &path).unwrap();
+        assert_eq!(config.db, Path::new("flag.db"));
+        assert_eq!(config.parallelism, 4);
+        assert_eq!(config.bucket, "of-the-file");
+        assert_eq!(config.durability, Durability::Step);
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_what_it_may_be() {
+        let none = Path::new("/nowhere/coworks-biz.toml");
+        let bad = |pairs| Config::from(Flags::default(), &env(pairs), none).unwrap_err().to_string();
+        assert_eq!(
+            bad(&[("COWORKS_BIZ_PARALLELISM", "many")]),
+            "COWORKS_BIZ_PARALLELISM is `many`; it must be a whole number from 1"
+        );
+        assert_eq!(
+            bad(&[("COWORKS_BIZ_DURABILITY", "max")]),
+            "COWORKS_BIZ_DURABILITY is `max`; it must be `step`, `run` or `relaxed`"
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_of_the_file_is_refused_with_its_line() {
+        let (_dir, path) = file("db = 'x'\nbuket = 'y'\n");
+        let error = Config::from(Flags::default(), &env(&[]), &path).unwrap_err().to_string();
+        assert!(error.contains("unknown field `buket`") && error.contains("(line 2)"), "{error}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Secrets: where they come from, and how they stay out of everything written.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::RwLock;
+
+use serde_json::Value;
+
+use super::Environment;
+use crate::value::Json;
+
+/// Shorter values are ordinary words as likely as secrets, and are not searched for.
+const SHORTEST: usize = 8;
+
+/// A value that is not to be seen: it prints as `***` and cannot be serialized.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A secret that no place has.
+#[derive(Debug, thiserror::Error)]
+#[error("the secret `{0}` is not set: put it into COWORKS_SECRET_{0} (or AIRFLOW_VAR_{0})")]
+pub struct MissingSecret(pub String);
+
+/// Finds secrets by name, and remembers the values it gave out so that they
+/// can be kept out of logs, errors and outputs.
+pub struct Secrets {
+    env: Environment,
+    known: RwLock<BTreeSet<String>>,
+}
+
+impl Secrets {
+    /// Secrets from `COWORKS_SECRET_<NAME>`, else `AIRFLOW_VAR_<NAME>`, of this environment.
+    pub fn new(env: Environment) -> Self {
+        Self { env, known: RwLock::default() }
+    }
+
+    /// The secret of this name.
+    pub fn get(&self, name: &str) -> Result<Secret, MissingSecret> {
+        let upper = name.to_uppercase();
+        let value = [format!("COWORKS_SECRET_{name}"), format!("COWORKS_SECRET_{upper}")]
+            .into_iter()
+            .chain([format!("AIRFLOW_VAR_{upper}")])
+            .find_map(|variable| self.env.get(&variable))
+            .ok_or_else(|| MissingSecret(name.to_owned()))?;
+        self.hide(&value);
+        Ok(Secret(value))
+    }
+
+    /// Takes a value that came from elsewhere among those kept out of what is written.
+    pub fn hide(&self, value: &str) {
+        if value.len() < SHORTEST {
+            return;
+        }
+        let known = |set: &BTreeSet<String>| set.contains(value);
+        if !known(&self.known.read().unwrap_or_else(|e| e.into_inner())) {
+            self.known.write().unwrap_or_else(|e| e.into_inner()).insert(value.to_owned());
+        }
+    }
+
+    /// The text with `***` in place of each known secret.
+    pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for secret in self.known.read().unwrap_or_else(|e| e.into_inner()).iter() {
+            if text.contains(secret.as_str()) {
+                text = Cow::Owned(text.replace(secret.as_str(), "***"));
+            }
+        }
+        text
+    }
+
+    /// The path of the first string in `json` that holds a known secret, such as `$.order.key`.
+    pub fn find_in(&self, json: &Json) -> Option<String> {
+        let known = self.known.read().unwrap_or_else(|e| e.into_inner());
+        // A text without any of them, escaped or not, needs no parsing.
+        if known.is_empty()
+            || !json.as_str().contains('\\') && !known.iter().any(|s| json.as_str().contains(s))
+        {
+            return None;
+        }
+        let value: Value = serde_json::from_str(json.as_str()).ok()?;
+        find(&value, &known, "$")
+    }
+}
+
+fn find(value: &Value, known: &BTreeSet<String>, path: &str) -> Option<String> {
+    let secret = |text: &str| known.iter().any(|s| text.contains(s.as_str()));
+    match value {
+        Value::String(text) => secret(text).then(|| path.to_owned()),
+        // A secret may be a number, such as a PIN.
+        Value::Number(number) => secret(&number.to_string()).then(|| path.to_owned()),
+        Value::Array(list) => {
+            list.iter().enumerate().find_map(|(index, item)| find(item, known, &format!("{path}[{index}]")))
+        }
+        Value::Object(map) => map.iter().find_map(|(key, item)| {
+            if secret(key) {
+                return Some(format!("a key of {path}"));
+            }
+            find(item, known, &format!("{path}.{key}"))
+        }),
+        Value::Null | Value::Bool(_) => None,
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn secrets() -> Secrets {
+        Secrets::new(Environment::from(|name| match name {
+            "COWORKS_SECRET_API" => Some("s3cret\"value".into()),
+            "AIRFLOW_VAR_OLD" => Some("from-airflow".into()),
+            "COWORKS_SECRET_SHORT" => Some("abc".into()),
+            _ => None,
+        }))
+    }
+
+    #[test]
+    fn a_secret_is_found_and_prints_as_stars() {
+        let secret = secrets().get("API").unwrap();
+        assert_eq!(secret.expose(), "s3cret\"value");
+        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+        assert_eq!(secrets().get("old").unwrap().expose(), "from-airflow");
+    }
+
+    #[test]
+    fn a_missing_secret_says_where_to_put_it() {
+        assert_eq!(
+            secrets().get("NONE").unwrap_err().to_string(),
+            "the secret `NONE` is not set: put it into COWORKS_SECRET_NONE (or AIRFLOW_VAR_NONE)"
+        );
+    }
+
+    #[test]
+    fn what_was_given_out_is_scrubbed_but_short_words_are_not() {
+        let secrets = secrets();
+        assert_eq!(secrets.scrub("s3cret\"value"), "s3cret\"value");
+        secrets.get("API").unwrap();
+        secrets.get("SHORT").unwrap();
+        assert_eq!(secrets.scrub("the s3cret\"value, abc"), "the ***, abc");
+    }
+
+    #[test]
+    fn a_secret_in_an_output_is_found_by_its_path_also_where_json_escapes_it() {
+        let secrets = secrets();
+        secrets.get("API").unwrap();
+        let json = Json::encode(&json!({"a": [1, {"key": "x s3cret\"value y"}]})).unwrap();
+        assert_eq!(secrets.find_in(&json).as_deref(), Some("$.a[1].key"));
+        assert_eq!(secrets.find_in(&Json::encode("a \"quoted\" word").unwrap()), None);
+    }
+}

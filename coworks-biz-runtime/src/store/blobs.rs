@@ -1,0 +1,77 @@
+//! Large outputs: files beside the database, named by what they hold.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::{StoreError, lock::beside};
+use crate::value::Json;
+
+/// Values above this many bytes go into a file of their own.
+const INLINE: usize = 64 * 1024;
+
+/// A value as the database takes it: itself, or the name of the file that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// In the row.
+    Inline(Json),
+    /// In a file of this name, which is synced.
+    Blob(String),
+}
+
+/// The folder of large values.
+#[derive(Debug, Clone)]
+pub struct Blobs(PathBuf);
+
+impl Blobs {
+    /// The folder that belongs to this database file.
+    pub(super) fn of(database: &Path) -> Self {
+        Self(beside(database, ".blobs"))
+    }
+
+    /// Whether [`Blobs::store`] would touch the disk, and so belongs on a thread that may block.
+    pub fn is_large(json: &Json) -> bool {
+        json.as_str().len() > INLINE
+    }
+
+    /// Makes a value ready to be named by a row. A large one is written and synced first.
+    pub fn store(&self, json: &Json) -> Result<Stored, StoreError> {
+        if !Self::is_large(json) {
+            return Ok(Stored::Inline(json.clone()));
+        }
+        let name: String =
+            Sha256::digest(json.as_str().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = self.0.join(&name);
+        if !path.exists() {
+            self.write(&path, &name, json.as_str()).map_err(|source| StoreError::Io { path, source })?;
+        }
+        Ok(Stored::Blob(name))
+    }
+
+    fn write(&self, path: &Path, name: &str, text: &str) -> std::io::Result<()> {
+        fs::create_dir_all(&self.0)?;
+        // Two attempts may write the same value at once: each has a file of its own until the rename.
+        let draft = self.0.join(format!("{name}.{}", uuid::Uuid::now_v7()));
+        let mut file = File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        // The name itself must survive too.
+        File::open(&self.0)?.sync_all()
+    }
+
+    /// The value of a row.
+    pub(super) fn load(&self, inline: Option<String>, blob: Option<String>) -> Result<Json, StoreError> {
+        match (inline, blob) {
+            (Some(text), _) => Ok(Json::from_stored(text)),
+            (None, Some(name)) => {
+                let path = self.0.join(name);
+                let text = fs::read_to_string(&path).map_err(|source| StoreError::Io { path, source })?;
+                Ok(Json::from_stored(text))
+            }
+            (None, None) => Ok(Json::from_stored("null")),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Remembering: runs, task instances, XComs, events and logs in one SQLite file.
+//!
+//! One [`Writer`] owns the file, by a lock; each call of [`Writer::commit`] is
+//! one transaction. [`Reader`]s look on beside it.
+
+mod blobs;
+mod lock;
+mod read;
+mod record;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::path::PathBuf;
+
+pub use self::blobs::{Blobs, Stored};
+pub use self::read::Reader;
+pub use self::record::{LogRecord, Object, RunRecord, TaskRecord, Write};
+pub use self::write::Writer;
+
+/// Why the database cannot be used. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such file.
+    #[error("there is no database at {}: nothing has run here yet, or `--db` names another place", path.display())]
+    Missing {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Another process has it.
+    #[error(
+        "the database {} is in use by process {}: wait for it, or use another file with `--db`",
+        path.display(), if pid.is_empty() { "(unknown)" } else { pid }
+    )]
+    Locked {
+        /// The database.
+        path: PathBuf,
+        /// Who holds it.
+        pid: String,
+    },
+    /// A newer version of this program wrote it.
+    #[error(
+        "the database {} is of version {found}, and this program knows versions up to {known}: \
+         use the newer program, or another file with `--db`", path.display()
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version this program knows.
+        known: usize,
+    },
+    /// An older version of this program wrote it, and it is only to be read.
+    #[error("the database {} is of an older version: the next `run` brings it up to date", path.display())]
+    Older {
+        /// The database.
+        path: PathBuf,
+    },
+    /// It is no database, or not one of this program's.
+    #[error(
+        "{} is not a database of this program, and was left as it is: use another file with `--db`",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// SQLite refused.
+    #[error("the database {}: {source}", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}

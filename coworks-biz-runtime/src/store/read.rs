@@ -1,0 +1,210 @@
+//! Reading: each query is short, and no connection that reads outlives its caller.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+
+use super::{Blobs, LogRecord, Object, RunRecord, StoreError, TaskRecord, schema};
+use crate::value::Json;
+
+/// Reads a database beside the process that writes it.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    blobs: Blobs,
+    path: PathBuf,
+}
+
+impl Reader {
+    /// Opens the file for reading only. It must be there, and of this version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })?;
+        connection
+            .busy_timeout(std::time::Duration::from_secs(5))
+            .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })?;
+        let found = schema::check(&connection, path)?;
+        if found < schema::current() {
+            return Err(StoreError::Older { path: path.to_owned() });
+        }
+        Ok(Self { connection, blobs: Blobs::of(path), path: path.to_owned() })
+    }
+
+    /// A run of a DAG, by its run id; of any DAG when none is given.
+    pub fn run(&self, dag_id: Option<&str>, run_id: &str) -> Result<Option<RunRecord>, StoreError> {
+        run(&self.connection, dag_id, run_id).map_err(|source| self.wrap(source))
+    }
+
+    /// The runs that began last, the latest first.
+    pub fn runs(&self, dag_id: Option<&str>, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
+        let sql =
+            format!("SELECT {RUN} FROM dag_run WHERE ?1 IS NULL OR dag_id = ?1 ORDER BY id DESC LIMIT ?2");
+        self.list(&sql, params![dag_id, limit], run_record)
+    }
+
+    /// The task instances of a run, in the order of their ids.
+    pub fn tasks(&self, run: i64) -> Result<Vec<TaskRecord>, StoreError> {
+        tasks(&self.connection, run).map_err(|source| self.wrap(source))
+    }
+
+    /// Every XCom of a run: task, map index, key, value.
+    pub fn xcoms(&self, run: i64) -> Result<Vec<(String, i32, String, Json)>, StoreError> {
+        let rows = self.list(
+            "SELECT task_id, map_index, key, value, blob FROM xcom WHERE run = ? ORDER BY task_id, map_index, key",
+            params![run],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+        )?;
+        rows.into_iter()
+            .map(|(task, map, key, value, blob)| Ok((task, map, key, self.blobs.load(value, blob)?)))
+            .collect()
+    }
+
+    /// One XCom of a run.
+    pub fn xcom(&self, run: i64, task: &str, map_index: i32, key: &str) -> Result<Option<Json>, StoreError> {
+        self.connection
+            .prepare_cached(
+                "SELECT value, blob FROM xcom WHERE run = ? AND task_id = ? AND map_index = ? AND key = ?",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row(params![run, task, map_index, key], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()
+            })
+            .map_err(|source| self.wrap(source))?
+            .map(|(value, blob)| self.blobs.load(value, blob))
+            .transpose()
+    }
+
+    /// The log of a run, of one task when one is given, in the order it was written.
+    pub fn logs(&self, run: i64, task: Option<&str>) -> Result<Vec<LogRecord>, StoreError> {
+        self.list(
+            "SELECT task_id, map_index, try_number, records FROM log
+             WHERE run = ?1 AND (?2 IS NULL OR task_id = ?2) ORDER BY id",
+            params![run, task],
+            |row| {
+                Ok(LogRecord {
+                    task_id: row.get(0)?,
+                    map_index: row.get(1)?,
+                    try_number: row.get(2)?,
+                    records: row.get(3)?,
+                })
+            },
+        )
+    }
+
+    fn list<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        record: impl FnMut(&Row) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let list = || -> rusqlite::Result<Vec<T>> {
+            self.connection.prepare_cached(sql)?.query_map(params, record)?.collect()
+        };
+        list().map_err(|source| self.wrap(source))
+    }
+
+    fn wrap(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Sqlite { path: self.path.clone(), source }
+    }
+}
+
+const RUN: &str = "id, dag_id, run_id, uuid, run_type, state, version, conf, logical_date, \
+                   data_interval_start, data_interval_end, start_date, end_date";
+
+pub(super) fn run(
+    connection: &Connection,
+    dag_id: Option<&str>,
+    run_id: &str,
+) -> rusqlite::Result<Option<RunRecord>> {
+    let sql = format!(
+        "SELECT {RUN} FROM dag_run WHERE run_id = ?1 AND (?2 IS NULL OR dag_id = ?2) ORDER BY id DESC LIMIT 1"
+    );
+    connection.prepare_cached(&sql)?.query_row(params![run_id, dag_id], run_record).optional()
+}
+
+pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<TaskRecord>> {
+    connection
+        .prepare_cached(
+            "SELECT task_id, map_index, state, try_number, interruptions, generation, start_date, end_date,
+                    due_at, waits_for, error
+             FROM task_instance WHERE run = ? ORDER BY task_id, map_index",
+        )?
+        .query_map([run], |row| {
+            Ok(TaskRecord {
+                run,
+                task_id: row.get(0)?,
+                map_index: row.get(1)?,
+                state: word(row, 2)?,
+                try_number: row.get(3)?,
+                interruptions: row.get(4)?,
+                generation: row.get(5)?,
+                start_date: time(row, 6)?,
+                end_date: time(row, 7)?,
+                due_at: time(row, 8)?,
+                waits_for: object(row, 9)?,
+                error: row.get(10)?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn to_delete(connection: &Connection) -> rusqlite::Result<Vec<Object>> {
+    connection
+        .prepare("SELECT bucket, key FROM to_delete")?
+        .query_map([], |row| Ok(Object { bucket: row.get(0)?, key: row.get(1)? }))?
+        .collect()
+}
+
+fn run_record(row: &Row) -> rusqlite::Result<RunRecord> {
+    let at = |column| time(row, column).map(Option::unwrap_or_default);
+    Ok(RunRecord {
+        number: row.get(0)?,
+        dag_id: row.get(1)?,
+        run_id: row.get(2)?,
+        uuid: row.get(3)?,
+        run_type: row.get(4)?,
+        state: word(row, 5)?,
+        version: row.get(6)?,
+        conf: row.get(7)?,
+        logical_date: at(8)?,
+        data_interval_start: at(9)?,
+        data_interval_end: at(10)?,
+        start_date: at(11)?,
+        end_date: time(row, 12)?,
+    })
+}
+
+fn word<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    row: &Row,
+    column: usize,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+}
+
+fn time(row: &Row, column: usize) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let micros: Option<i64> = row.get(column)?;
+    micros
+        .map(|micros| {
+            DateTime::from_timestamp_micros(micros)
+                .ok_or(rusqlite::Error::IntegralValueOutOfRange(column, micros))
+        })
+        .transpose()
+}
+
+fn object(row: &Row, column: usize) -> rusqlite::Result<Option<Object>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| {
+        serde_json::from_str(&text)
+            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+    })
+    .transpose()
+}

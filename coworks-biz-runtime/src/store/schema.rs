@@ -1,0 +1,56 @@
+//! The tables, and how a file of an older version becomes one of this.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// Marks the file as ours: "CWbz".
+const APPLICATION_ID: i32 = 0x4357_627a;
+
+/// Each migration brings the file from its index to the next version. Never edited once released.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+
+/// Refuses a file that is not ours or is of a newer version; brings any other up to date.
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let version = check(connection, path)?;
+    let wrap = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    for (index, sql) in MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = connection.transaction().map_err(wrap)?;
+        transaction.execute_batch(sql).map_err(wrap)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrap)?;
+        transaction.pragma_update(None, "user_version", index as i64 + 1).map_err(wrap)?;
+        transaction.commit().map_err(wrap)?;
+    }
+    Ok(())
+}
+
+/// The version of the file, 0 for an empty one; an error for one that this program must not touch.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
+    let wrap = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => StoreError::Foreign { path: path.to_owned() },
+        _ => StoreError::Sqlite { path: path.to_owned(), source },
+    };
+    let number =
+        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(wrap);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(wrap)?;
+    let id = number("application_id")?;
+    let version = number("user_version")?;
+    if tables == 0 && id == 0 {
+        return Ok(0);
+    }
+    if id != i64::from(APPLICATION_ID) {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    match usize::try_from(version) {
+        Ok(version) if version <= MIGRATIONS.len() => Ok(version),
+        _ => Err(StoreError::Newer { path: path.to_owned(), found: version, known: MIGRATIONS.len() }),
+    }
+}
+
+/// The version this program writes.
+pub(super) const fn current() -> usize {
+    MIGRATIONS.len()
+}

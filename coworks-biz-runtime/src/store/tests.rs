@@ -1,0 +1,145 @@
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+
+use super::*;
+use crate::config::Durability;
+use crate::run::{RunState, State};
+use crate::value::Json;
+
+fn open(path: &Path) -> Result<Writer, StoreError> {
+    Writer::open(path, Durability::Step)
+}
+
+fn at(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap()
+}
+
+fn run(number: i64, logical: i64) -> RunRecord {
+    RunRecord {
+        number,
+        dag_id: "first".into(),
+        run_id: format!("manual__{number}"),
+        uuid: format!("u{number}"),
+        run_type: "manual".into(),
+        state: RunState::Running,
+        version: "v".into(),
+        conf: "null".into(),
+        logical_date: at(logical),
+        data_interval_start: at(logical),
+        data_interval_end: at(logical),
+        start_date: at(1),
+        end_date: None,
+    }
+}
+
+fn task(run: i64, state: State) -> TaskRecord {
+    TaskRecord {
+        run,
+        task_id: "a".into(),
+        map_index: -1,
+        state,
+        try_number: 1,
+        interruptions: 2,
+        generation: 3,
+        start_date: Some(at(10)),
+        end_date: None,
+        due_at: Some(at(20)),
+        waits_for: Some(Object { bucket: "b".into(), key: "k".into() }),
+        error: Some("why".into()),
+    }
+}
+
+#[test]
+fn what_was_committed_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep/biz.db");
+    let mut writer = open(&path).unwrap();
+    let large = Json::encode(&"x".repeat(100_000)).unwrap();
+    let xcom = |key: &str, json: &Json| Write::XCom {
+        run: 1,
+        task_id: "a".into(),
+        map_index: -1,
+        key: key.into(),
+        value: writer.blobs().store(json).unwrap(),
+    };
+    let writes = [
+        Write::RunBegan(run(1, 5)),
+        Write::Task { record: task(1, State::Running), at: at(10) },
+        Write::Task { record: task(1, State::UpForReschedule), at: at(11) },
+        xcom("small", &Json::encode(&7).unwrap()),
+        xcom("large", &large),
+        Write::Log {
+            run: 1,
+            piece: LogRecord { task_id: "a".into(), map_index: -1, try_number: 1, records: "{}\n".into() },
+        },
+        Write::RunEnded { run: 1, state: RunState::Success, at: at(30) },
+    ];
+    writer.commit(&writes).unwrap();
+
+    let reader = Reader::open(&path).unwrap();
+    let read = reader.run(Some("first"), "manual__1").unwrap().unwrap();
+    assert_eq!((read.state, read.end_date), (RunState::Success, Some(at(30))));
+    let tasks = reader.tasks(1).unwrap();
+    assert_eq!(tasks.len(), 1);
+    assert_eq!(format!("{:?}", tasks[0]), format!("{:?}", task(1, State::UpForReschedule)));
+    assert_eq!(reader.xcom(1, "a", -1, "large").unwrap(), Some(large));
+    assert_eq!(reader.xcoms(1).unwrap().len(), 2);
+    assert_eq!(reader.logs(1, Some("a")).unwrap()[0].records, "{}\n");
+    assert_eq!(writer.next_run().unwrap(), 2);
+    assert!(writer.has_logical_date("first", at(5)).unwrap());
+}
+
+#[test]
+fn a_commit_that_fails_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    writer.commit(&[Write::RunBegan(run(1, 5))]).unwrap();
+    // The same (DAG, logical date) a second time.
+    let writes = [Write::Task { record: task(1, State::Running), at: at(1) }, Write::RunBegan(run(2, 5))];
+    assert!(matches!(writer.commit(&writes), Err(StoreError::Sqlite { .. })));
+    assert!(writer.tasks(1).unwrap().is_empty());
+    assert_eq!(writer.next_run().unwrap(), 2);
+}
+
+#[test]
+fn a_file_of_another_program_or_a_newer_version_is_refused_and_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("notes.txt");
+    std::fs::write(&text, "these are my notes, and no database at all".repeat(50)).unwrap();
+    let before = std::fs::read(&text).unwrap();
+    assert!(matches!(open(&text), Err(StoreError::Foreign { .. })));
+    assert!(matches!(Reader::open(&text), Err(StoreError::Foreign { .. })));
+    assert_eq!(std::fs::read(&text).unwrap(), before);
+
+    let other = dir.path().join("other.db");
+    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    assert!(matches!(open(&other), Err(StoreError::Foreign { .. })));
+
+    let newer = dir.path().join("newer.db");
+    drop(open(&newer).unwrap());
+    rusqlite::Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let message = open(&newer).unwrap_err().to_string();
+    assert!(message.contains("is of version 99"), "{message}");
+}
+
+#[test]
+fn a_second_writer_is_refused_with_the_pid_of_the_first_until_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let first = open(&path).unwrap();
+    match open(&path) {
+        Err(StoreError::Locked { pid, .. }) => assert_eq!(pid, std::process::id().to_string()),
+        other => panic!("{other:?}"),
+    }
+    let id = first.engine_id().to_owned();
+    drop(first);
+    assert_eq!(open(&path).unwrap().engine_id(), id);
+}
+
+#[test]
+fn reading_where_nothing_has_run_says_so() {
+    let error = Reader::open(Path::new("/nowhere/biz.db")).unwrap_err();
+    assert!(matches!(error, StoreError::Missing { .. }));
+}

@@ -1,0 +1,258 @@
+//! Writing: one connection, one transaction per call.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use super::lock::{Lock, beside};
+use super::{Blobs, Object, RunRecord, StoreError, TaskRecord, Write, read, schema};
+use crate::config::Durability;
+use crate::store::{LogRecord, Stored};
+
+/// Pages of the write-ahead log before they are brought into the file: 16 MiB.
+const CHECKPOINT: i64 = 4096;
+
+/// Owns the database: the only one that writes it, by a lock that it holds.
+#[derive(Debug)]
+pub struct Writer {
+    connection: Connection,
+    path: PathBuf,
+    engine_id: String,
+    durability: Durability,
+    _lock: Lock,
+}
+
+impl Writer {
+    /// Opens the file, makes it when it is not there, and brings it to this version.
+    ///
+    /// Refused while another process holds it, and for a file that is no
+    /// database of this program's or is of a newer version; such a file is
+    /// left as it is.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let wrap = |source| StoreError::Sqlite { path: path.to_owned(), source };
+        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            std::fs::create_dir_all(dir).map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+        }
+        let lock = Lock::take(path)?;
+        let mut connection = Connection::open(path).map_err(wrap)?;
+        // Before anything is written, and so before a foreign file is touched.
+        schema::check(&connection, path)?;
+        let synchronous = match durability {
+            Durability::Step => "FULL",
+            Durability::Run | Durability::Relaxed => "NORMAL",
+        };
+        connection
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
+                 PRAGMA wal_autocheckpoint = {CHECKPOINT}; PRAGMA temp_store = MEMORY;
+                 PRAGMA cache_size = -65536; PRAGMA busy_timeout = 5000;"
+            ))
+            .map_err(wrap)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        schema::migrate(&mut connection, path)?;
+        let engine_id = engine_id(&connection).map_err(wrap)?;
+        Ok(Self { connection, path: path.to_owned(), engine_id, durability, _lock: lock })
+    }
+
+    /// Who this file belongs to: part of the keys of asynchronous results.
+    pub fn engine_id(&self) -> &str {
+        &self.engine_id
+    }
+
+    /// The folder of large values.
+    pub fn blobs(&self) -> Blobs {
+        Blobs::of(&self.path)
+    }
+
+    /// Commits these changes: all of them, or none.
+    pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        let wrap = |path: &Path, source| StoreError::Sqlite { path: path.to_owned(), source };
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|source| wrap(&self.path, source))?;
+        for write in writes {
+            apply(&transaction, write).map_err(|source| wrap(&self.path, source))?;
+        }
+        transaction.commit().map_err(|source| wrap(&self.path, source))?;
+        if self.durability != Durability::Step && writes.iter().any(|write| self.must_sync(write)) {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn must_sync(&self, write: &Write) -> bool {
+        match write {
+            Write::RunBegan(_) => true,
+            Write::RunEnded { .. } => self.durability == Durability::Run,
+            _ => false,
+        }
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let path = beside(&self.path, "-wal");
+        File::open(&path).and_then(|file| file.sync_data()).map_err(|source| StoreError::Io { path, source })
+    }
+
+    /// The number the next run gets.
+    pub fn next_run(&self) -> Result<i64, StoreError> {
+        self.query("SELECT coalesce(max(id), 0) + 1 FROM dag_run", [])
+    }
+
+    /// Whether a run of this DAG stands for this moment already.
+    pub fn has_logical_date(&self, dag_id: &str, date: DateTime<Utc>) -> Result<bool, StoreError> {
+        self.query(
+            "SELECT EXISTS (SELECT 1 FROM dag_run WHERE dag_id = ? AND logical_date = ?)",
+            params![dag_id, date.timestamp_micros()],
+        )
+    }
+
+    /// A run of a DAG, by its run id.
+    pub fn run(&self, dag_id: Option<&str>, run_id: &str) -> Result<Option<RunRecord>, StoreError> {
+        read::run(&self.connection, dag_id, run_id).map_err(|source| self.wrap(source))
+    }
+
+    /// The task instances of a run.
+    pub fn tasks(&self, run: i64) -> Result<Vec<TaskRecord>, StoreError> {
+        read::tasks(&self.connection, run).map_err(|source| self.wrap(source))
+    }
+
+    /// The objects that are still to be deleted from S3.
+    pub fn to_delete(&self) -> Result<Vec<Object>, StoreError> {
+        read::to_delete(&self.connection).map_err(|source| self.wrap(source))
+    }
+
+    fn query<T: rusqlite::types::FromSql>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+    ) -> Result<T, StoreError> {
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(params, |row| row.get(0)))
+            .map_err(|source| self.wrap(source))
+    }
+
+    fn wrap(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Sqlite { path: self.path.clone(), source }
+    }
+}
+
+fn engine_id(connection: &Connection) -> rusqlite::Result<String> {
+    // A new file gets its id once; twelve hex digits tell the engines of one bucket apart.
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    connection.execute("INSERT INTO engine SELECT ? WHERE NOT EXISTS (SELECT 1 FROM engine)", [&id[20..]])?;
+    connection.query_row("SELECT id FROM engine", [], |row| row.get(0))
+}
+
+fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
+    let micros = |at: &Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+    match write {
+        Write::RunBegan(run) => {
+            transaction
+                .prepare_cached("INSERT INTO dag_run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+                .execute(params![
+                    run.number,
+                    run.dag_id,
+                    run.run_id,
+                    run.uuid,
+                    run.run_type,
+                    run.state.as_str(),
+                    run.version,
+                    run.conf,
+                    run.logical_date.timestamp_micros(),
+                    run.data_interval_start.timestamp_micros(),
+                    run.data_interval_end.timestamp_micros(),
+                    run.start_date.timestamp_micros(),
+                    micros(&run.end_date),
+                ])?;
+            run_event(transaction, run.number, run.state.as_str(), run.start_date)
+        }
+        Write::RunEnded { run, state, at } => {
+            transaction
+                .prepare_cached("UPDATE dag_run SET state = ?, end_date = ? WHERE id = ?")?
+                .execute(params![state.as_str(), at.timestamp_micros(), run])?;
+            run_event(transaction, *run, state.as_str(), *at)
+        }
+        Write::Task { record, at } => {
+            let waits_for = record
+                .waits_for
+                .as_ref()
+                .map(|object| serde_json::json!({ "bucket": object.bucket, "key": object.key }).to_string());
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO task_instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    record.run,
+                    record.task_id,
+                    record.map_index,
+                    record.state.as_str(),
+                    record.try_number,
+                    record.interruptions,
+                    record.generation,
+                    micros(&record.start_date),
+                    micros(&record.end_date),
+                    micros(&record.due_at),
+                    waits_for,
+                    record.error,
+                ])?;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO event (run, task_id, map_index, try_number, at, state, detail)
+                     VALUES (?, ?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    record.run,
+                    record.task_id,
+                    record.map_index,
+                    record.try_number,
+                    at.timestamp_micros(),
+                    record.state.as_str(),
+                    record.error,
+                ])?;
+            Ok(())
+        }
+        Write::XCom { run, task_id, map_index, key, value } => {
+            let (inline, blob) = match value {
+                Stored::Inline(json) => (Some(json.as_str()), None),
+                Stored::Blob(name) => (None, Some(name)),
+            };
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO xcom VALUES (?, ?, ?, ?, ?, ?)")?
+                .execute(params![run, task_id, map_index, key, inline, blob])?;
+            Ok(())
+        }
+        Write::Log { run, piece: LogRecord { task_id, map_index, try_number, records } } => {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO log (run, task_id, map_index, try_number, records) VALUES (?, ?, ?, ?, ?)",
+                )?
+                .execute(params![run, task_id, map_index, try_number, records])?;
+            Ok(())
+        }
+        Write::Delete(object) => {
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO to_delete VALUES (?, ?)")?
+                .execute([&object.bucket, &object.key])?;
+            Ok(())
+        }
+        Write::Deleted(object) => {
+            transaction
+                .prepare_cached("DELETE FROM to_delete WHERE bucket = ? AND key = ?")?
+                .execute([&object.bucket, &object.key])?;
+            Ok(())
+        }
+    }
+}
+
+fn run_event(transaction: &Transaction, run: i64, state: &str, at: DateTime<Utc>) -> rusqlite::Result<()> {
+    transaction.prepare_cached("INSERT INTO event (run, at, state) VALUES (?, ?, ?)")?.execute(params![
+        run,
+        at.timestamp_micros(),
+        state
+    ])?;
+    Ok(())
+}

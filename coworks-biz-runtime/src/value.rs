@@ -1,0 +1,137 @@
+//! Outputs between tasks (XCom): JSON values, typed at both ends.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// The XCom key under which a task's own output is stored.
+pub const RETURN_VALUE: &str = "return_value";
+
+/// A type that can pass from one task to another.
+///
+/// Nothing to implement: every type that is `Serialize + Deserialize` is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot pass between tasks",
+    label = "not `Serialize + Deserialize`",
+    note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`"
+)]
+pub trait Output: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Output for T {}
+
+/// What a task function may return: `Result<T>`, with any error, or nothing.
+#[diagnostic::on_unimplemented(
+    message = "a task returns `Result<T>`, not `{Self}`",
+    label = "not a `Result`",
+    note = "write `-> Result<{Self}>` and end with `Ok(..)`"
+)]
+pub trait TaskReturn {
+    /// The type of the output.
+    type Output: Output;
+
+    /// The output, or why there is none.
+    fn into_result(self) -> Result<Self::Output>;
+}
+
+impl<T: Output, E: Into<Error>> TaskReturn for Result<T, E> {
+    type Output = T;
+
+    fn into_result(self) -> Result<T> {
+        self.map_err(Into::into)
+    }
+}
+
+impl TaskReturn for () {
+    type Output = ();
+
+    fn into_result(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// One JSON value as text, cheap to clone: what is stored and handed on.
+///
+/// ```
+/// use coworks_biz_runtime::value::Json;
+///
+/// let json = Json::encode(&vec![1, 2])?;
+/// assert_eq!(json.as_str(), "[1,2]");
+/// assert_eq!(json.decode::<Vec<u8>>()?, [1, 2]);
+/// # Ok::<(), coworks_biz_runtime::error::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(Arc<str>);
+
+impl Json {
+    /// The JSON of a value. Fails on what JSON cannot hold, such as a map whose keys are no strings.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        let text =
+            serde_json::to_string(value).map_err(|e| Error::fatal(format!("the output is no JSON: {e}")))?;
+        Ok(Self(text.into()))
+    }
+
+    /// What a task pushes as `return_value`: the JSON of its output, nothing for `()`.
+    pub fn output<T: Output>(value: &T) -> Result<Option<Self>> {
+        if TypeId::of::<T>() == TypeId::of::<()>() {
+            return Ok(None);
+        }
+        Self::encode(value).map(Some)
+    }
+
+    /// Takes text that is known to be JSON, such as a stored XCom.
+    pub(crate) fn from_stored(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The value as `T`. The error names `T` and what was found where; no retry can mend it.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.0).map_err(|e| {
+            let name = std::any::type_name::<T>();
+            Error::fatal(format!("this is no `{name}`: {e} in {}", excerpt(&self.0, 120)))
+        })
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The beginning of a text, cut at a character, for messages.
+pub(crate) fn excerpt(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_pushes_nothing_and_none_pushes_null() {
+        assert_eq!(Json::output(&()).unwrap(), None);
+        assert_eq!(Json::output(&None::<u8>).unwrap().unwrap().as_str(), "null");
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_what_was_found() {
+        let error = Json::encode("hello").unwrap().decode::<u8>().unwrap_err();
+        assert!(error.is_fatal());
+        assert_eq!(
+            error.to_string(),
+            "this is no `u8`: invalid type: string \"hello\", expected u8 at line 1 column 7 in \"hello\""
+        );
+    }
+
+    #[test]
+    fn an_excerpt_is_cut_between_characters() {
+        assert_eq!(excerpt("éàü", 2), "éà…");
+        assert_eq!(excerpt("éàü", 3), "éàü");
+    }
+}
