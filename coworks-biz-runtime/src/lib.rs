@@ -1,7 +1,10 @@
 pub mod config;
 pub mod dag;
+pub mod engine;
 pub mod error;
 pub mod run;
 pub mod schedule;
 pub mod store;
+pub mod task;
+pub mod tech;
 pub mod value;

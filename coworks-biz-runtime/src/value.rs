@@ -3,8 +3,10 @@
 use std::any::TypeId;
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
@@ -98,6 +100,78 @@ impl Json {
     /// The JSON text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Bytes as they are: the type of a binary answer.
+///
+/// JSON has none, so that between tasks they are base64 under the key
+/// `__bytes__`: `{"__bytes__": "aGVsbG8="}`.
+///
+/// ```
+/// use coworks_biz_runtime::value::{Bytes, Json};
+///
+/// let json = Json::encode(&Bytes::from(b"hello".to_vec()))?;
+/// assert_eq!(json.as_str(), r#"{"__bytes__":"aGVsbG8="}"#);
+/// assert_eq!(&*json.decode::<Bytes>()?, b"hello");
+/// # Ok::<(), coworks_biz_runtime::error::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bytes(Vec<u8>);
+
+#[derive(Serialize, Deserialize)]
+struct Marked<T> {
+    __bytes__: T,
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Marked { __bytes__: STANDARD.encode(&self.0) }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let marked = Marked::<String>::deserialize(deserializer)?;
+        STANDARD.decode(marked.__bytes__).map(Self).map_err(|e| D::Error::custom(format!("no base64: {e}")))
+    }
+}
+
+/// The type of a service's answer, as data: what the macro knows of `T` in `let x: T = tech!(..)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Type {
+    id: fn() -> TypeId,
+    decode: fn(&Json) -> Result<()>,
+}
+
+impl Type {
+    /// The type `T`.
+    pub const fn of<T: Output>() -> Self {
+        Self { id: TypeId::of::<T>, decode: |json| json.decode::<T>().map(drop) }
+    }
+
+    /// Whether it is `T`.
+    pub fn is<T: 'static>(&self) -> bool {
+        (self.id)() == TypeId::of::<T>()
+    }
+
+    /// Refuses JSON that is no such value, so that a wrong answer fails the task it came to.
+    pub fn check(&self, json: &Json) -> Result<()> {
+        (self.decode)(json)
     }
 }
 

@@ -29,10 +29,20 @@ pub struct Config {
     pub gateway_url: Option<String>,
     /// The bucket of asynchronous results (`COWORKS_BUCKET`, `bucket`); `coworks-airflow` by default.
     pub bucket: String,
-    /// An S3 server by hand, in place of what `AWS_*` says.
-    pub s3: Option<S3Server>,
+    /// Where results of asynchronous calls are.
+    pub s3: S3,
     /// Where secrets come from.
     pub secrets: Arc<Secrets>,
+}
+
+/// How S3 is reached.
+#[derive(Debug, Clone, Default)]
+pub struct S3 {
+    /// A server in place of what the AWS SDK finds in `AWS_*` and its files.
+    pub server: Option<S3Server>,
+    /// Whether the bucket is part of the path: a server that is named by hand
+    /// seldom has a host name for each bucket.
+    pub path_style: bool,
 }
 
 /// An S3 server that is named by hand, such as the one of `--local`.
@@ -193,7 +203,12 @@ impl Config {
             durability,
             gateway_url: env.get("COWORKS_GATEWAY_URL").or(file.gateway_url),
             bucket: env.get("COWORKS_BUCKET").or(file.bucket).unwrap_or_else(|| "coworks-airflow".into()),
-            s3: None,
+            s3: S3 {
+                server: None,
+                path_style: ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+                    .iter()
+                    .any(|name| env.get(name).is_some()),
+            },
             secrets: Arc::new(Secrets::new(env.clone())),
         })
     }

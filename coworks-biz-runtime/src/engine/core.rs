@@ -1,0 +1,618 @@
+//! The thread that owns the database and the live runs.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::host::{Outputs, RunHost, Shared};
+use super::live::Live;
+use super::slots::{Ready, Slots};
+use super::{EngineError, Refusal, RunHandle, Trigger};
+use crate::error::Retry;
+use crate::run::{ALONE_AFTER, Command, Ending, Event, MAX_INTERRUPTIONS, RunState, State};
+use crate::store::{Blobs, LogRecord, Object, RunRecord, StoreError, Stored, TaskRecord, Write, Writer};
+use crate::task::{Attempt, DagRun, DataInterval, Definition, End, Resume, attempt};
+use crate::value::Json;
+
+/// How many changes one transaction takes, so that a large one cannot hold up a trigger.
+const BATCH: usize = 1000;
+
+/// What the engine is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    Trigger {
+        definition: &'static Definition,
+        trigger: Trigger,
+        reply: Reply,
+    },
+    Resume {
+        run_id: String,
+        reply: Reply,
+    },
+    /// An attempt has ended; its large values are on disk.
+    Ended {
+        run: i64,
+        task: u32,
+        end: Box<End>,
+        xcoms: Vec<(String, Stored)>,
+    },
+    /// More of the log of an attempt.
+    Log {
+        run: i64,
+        piece: LogRecord,
+    },
+    /// What a task waited for is there, or overdue.
+    Due {
+        run: i64,
+        task: u32,
+        resume: Resume,
+    },
+    /// An object has been deleted, or will be at the next start.
+    Deleted {
+        object: Object,
+        done: bool,
+    },
+    Drain {
+        reply: oneshot::Sender<()>,
+    },
+    Stop,
+}
+
+type Reply = oneshot::Sender<Result<RunHandle, EngineError>>;
+
+/// What begins once the changes it follows from are committed.
+enum Effect {
+    Begun { reply: Reply, handle: RunHandle },
+    Start { attempt: Attempt, host: RunHost },
+    Keep { outputs: Arc<Outputs>, task: &'static str, xcoms: Vec<(String, Stored)> },
+    Watch { run: i64, task: u32 },
+    Delete(Object),
+    Say { run: i64, task: u32, state: State },
+    End { run: i64, state: RunState },
+}
+
+pub(super) struct Core {
+    writer: Writer,
+    definitions: Vec<&'static Definition>,
+    shared: Arc<Shared>,
+    tokio: Handle,
+    runs: HashMap<i64, Live>,
+    next_run: i64,
+    slots: Slots,
+    /// When which task is tried again.
+    timers: BinaryHeap<Reverse<(Instant, i64, u32)>>,
+    writes: Vec<Write>,
+    effects: Vec<Effect>,
+    commands: Vec<Command>,
+    deleting: usize,
+    drained: Vec<oneshot::Sender<()>>,
+    failure: Arc<OnceLock<String>>,
+    #[cfg(feature = "s3")]
+    waiter: super::waiter::Waiter,
+}
+
+impl Core {
+    pub(super) fn new(
+        writer: Writer,
+        definitions: Vec<&'static Definition>,
+        shared: Arc<Shared>,
+        parallelism: usize,
+    ) -> Result<Self, StoreError> {
+        let next_run = writer.next_run()?;
+        let mut core = Self {
+            writer,
+            definitions,
+            tokio: Handle::current(),
+            runs: HashMap::new(),
+            next_run,
+            slots: Slots::new(parallelism),
+            timers: BinaryHeap::new(),
+            writes: Vec::new(),
+            effects: Vec::new(),
+            commands: Vec::new(),
+            deleting: 0,
+            drained: Vec::new(),
+            failure: Arc::default(),
+            #[cfg(feature = "s3")]
+            waiter: super::waiter::Waiter::start(Arc::clone(&shared)),
+            shared,
+        };
+        for object in core.writer.to_delete()? {
+            core.effects.push(Effect::Delete(object));
+        }
+        Ok(core)
+    }
+
+    /// Works until it is stopped, or until the database fails, which is left in `failure`.
+    pub(super) fn run(mut self, receiver: &Receiver<Message>, failure: &Arc<OnceLock<String>>) {
+        self.failure = Arc::clone(failure);
+        if let Err(error) = self.work(receiver) {
+            // Told before the handles of the runs are dropped, which is how the callers notice.
+            let _ = failure.set(error.to_string());
+        }
+    }
+
+    fn work(&mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
+        loop {
+            self.assign();
+            if !self.writes.is_empty() {
+                self.writer.commit(&self.writes)?;
+                self.writes.clear();
+            }
+            self.release();
+            let Some(message) = self.receive(receiver) else { return Ok(()) };
+            let mut next = message;
+            while let Some(message) = next {
+                if matches!(message, Message::Stop) {
+                    return Ok(());
+                }
+                self.handle(message)?;
+                next = if self.writes.len() < BATCH { receiver.try_recv().ok() } else { None };
+            }
+            self.fire();
+        }
+    }
+
+    /// The next message; `Some(None)` when a timer is due first, `None` when nobody is left to send one.
+    fn receive(&self, receiver: &Receiver<Message>) -> Option<Option<Message>> {
+        let Some(Reverse((at, ..))) = self.timers.peek() else { return receiver.recv().ok().map(Some) };
+        match receiver.recv_timeout(at.saturating_duration_since(Instant::now())) {
+            Ok(message) => Some(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn handle(&mut self, message: Message) -> Result<(), StoreError> {
+        match message {
+            Message::Trigger { definition, trigger, reply } => {
+                // A caller that is gone does not want the run any more; there is nobody to tell.
+                if let Err((reply, error)) = self.trigger(definition, trigger, reply) {
+                    let _ = reply.send(Err(error));
+                }
+            }
+            Message::Resume { run_id, reply } => match self.recorded(&run_id) {
+                Ok((record, definition)) => self.resume(record, definition, reply)?,
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Message::Ended { run, task, end, xcoms } => self.ended(run, task, *end, xcoms),
+            Message::Log { run, piece } => self.writes.push(Write::Log { run, piece }),
+            Message::Due { run, task, resume } => self.due(run, task, Some(resume)),
+            Message::Deleted { object, done } => {
+                self.deleting -= 1;
+                if done {
+                    self.writes.push(Write::Deleted(object));
+                }
+            }
+            Message::Drain { reply } => {
+                self.slots.drain();
+                self.drained.push(reply);
+            }
+            Message::Stop => unreachable!("the caller takes it"),
+        }
+        Ok(())
+    }
+
+    fn trigger(
+        &mut self,
+        definition: &'static Definition,
+        trigger: Trigger,
+        reply: Reply,
+    ) -> Result<(), (Reply, EngineError)> {
+        let (conf, logical_date) = match self.admit(definition, trigger) {
+            Ok(admitted) => admitted,
+            Err(error) => return Err((reply, error)),
+        };
+        let now = now();
+        let record = RunRecord {
+            number: self.next_run,
+            dag_id: definition.dag.dag_id.to_owned(),
+            run_id: format!("manual__{}", logical_date.to_rfc3339_opts(SecondsFormat::Micros, false)),
+            uuid: uuid::Uuid::now_v7().to_string(),
+            run_type: "manual".to_owned(),
+            state: RunState::Running,
+            version: definition.dag.version(),
+            conf: conf.as_str().to_owned(),
+            logical_date,
+            data_interval_start: logical_date,
+            data_interval_end: logical_date,
+            start_date: now,
+            end_date: None,
+        };
+        self.next_run += 1;
+        let (sender, ended) = oneshot::channel();
+        let live = Live::new(definition, Arc::new(dag_run(definition, &record)), sender);
+        self.writes.push(Write::RunBegan(record));
+        self.begin(live, ended, reply, Vec::new());
+        Ok(())
+    }
+
+    /// Refuses a trigger that could not run, before anything is recorded.
+    fn admit(
+        &mut self,
+        definition: &'static Definition,
+        trigger: Trigger,
+    ) -> Result<(Json, DateTime<Utc>), EngineError> {
+        let dag_id = definition.dag.dag_id;
+        let conf = trigger.conf.unwrap_or_else(|| Json::from_stored("null"));
+        if let Some(of) = &definition.conf {
+            of.check(&conf).map_err(|e| Refusal::Conf { dag_id, reason: e.to_string() })?;
+        }
+        let missing: Vec<_> = missing_secrets(definition, &self.shared);
+        if !missing.is_empty() {
+            return Err(Refusal::Secrets { dag_id, missing }.into());
+        }
+        if let Some(date) = trigger.logical_date {
+            if self.has_logical_date(dag_id, date)? {
+                return Err(Refusal::LogicalDate { dag_id, date }.into());
+            }
+            return Ok((conf, date));
+        }
+        // Two triggers in one microsecond stand for two moments all the same.
+        let mut date = now();
+        while self.has_logical_date(dag_id, date)? {
+            date += chrono::TimeDelta::microseconds(1);
+        }
+        Ok((conf, date))
+    }
+
+    fn has_logical_date(&self, dag_id: &str, date: DateTime<Utc>) -> Result<bool, StoreError> {
+        let uncommitted = self.writes.iter().any(
+            |write| matches!(write, Write::RunBegan(run) if run.dag_id == dag_id && run.logical_date == date),
+        );
+        Ok(uncommitted || self.writer.has_logical_date(dag_id, date)?)
+    }
+
+    /// The record of a run that can be gone on with, and what it is a run of.
+    fn recorded(&self, run_id: &str) -> Result<(RunRecord, &'static Definition), EngineError> {
+        let run_id = run_id.to_owned();
+        let Some(record) = self.writer.run(None, &run_id)? else {
+            return Err(Refusal::NoRun { run_id }.into());
+        };
+        if record.state != RunState::Running {
+            return Err(Refusal::Ended { run_id, state: record.state }.into());
+        }
+        if self.runs.contains_key(&record.number) {
+            return Err(Refusal::Live { run_id }.into());
+        }
+        let definition = self.definitions.iter().copied().find(|d| d.dag.dag_id == record.dag_id);
+        let Some(definition) = definition else {
+            return Err(Refusal::NoDag { run_id, dag_id: record.dag_id }.into());
+        };
+        let is = definition.dag.version();
+        if is != record.version {
+            let dag_id = definition.dag.dag_id;
+            return Err(Refusal::Changed { run_id, dag_id, was: record.version, is }.into());
+        }
+        let missing = missing_secrets(definition, &self.shared);
+        if !missing.is_empty() {
+            return Err(Refusal::Secrets { dag_id: definition.dag.dag_id, missing }.into());
+        }
+        Ok((record, definition))
+    }
+
+    fn resume(
+        &mut self,
+        record: RunRecord,
+        definition: &'static Definition,
+        reply: Reply,
+    ) -> Result<(), StoreError> {
+        let records = self.writer.tasks(record.number)?;
+        let (sender, ended) = oneshot::channel();
+        let dag_run = Arc::new(dag_run(definition, &record));
+        let live = Live::restore(definition, dag_run, sender, &records);
+        self.begin(live, ended, reply, records);
+        Ok(())
+    }
+
+    /// Takes a run among the live ones and brings it to where its events put it.
+    fn begin(
+        &mut self,
+        live: Live,
+        ended: oneshot::Receiver<RunState>,
+        reply: Reply,
+        records: Vec<TaskRecord>,
+    ) {
+        let number = live.dag_run.number;
+        let handle = RunHandle { run: Arc::clone(&live.dag_run), ended, failure: Arc::clone(&self.failure) };
+        let dag = live.definition.dag;
+        self.runs.insert(number, live);
+        self.effects.push(Effect::Begun { reply, handle });
+        for record in records {
+            let Some(task) = dag.task(&record.task_id) else { continue };
+            match record.state {
+                State::Running => self.step(number, Event::Interrupted(task), None),
+                State::Queued => self.enqueue(number, task, None, true),
+                State::UpForRetry => {
+                    let delay = record.due_at.map(|at| (at - now()).to_std().unwrap_or_default());
+                    let at = Instant::now() + delay.unwrap_or_default();
+                    self.timers.push(Reverse((at, number, task)));
+                }
+                State::UpForReschedule => self.effects.push(Effect::Watch { run: number, task }),
+                State::Success | State::Failed | State::Skipped | State::UpstreamFailed | State::Removed => {}
+            }
+        }
+        self.step(number, Event::Begin, None);
+    }
+
+    fn ended(&mut self, run: i64, task: u32, end: End, xcoms: Vec<(String, Stored)>) {
+        self.slots.release();
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        let record = live.record(task);
+        if let Some(error) = &end.error {
+            live.note_error(task, error);
+        }
+        if let Some(wait) = &end.wait {
+            live.note_wait(task, wait);
+            self.effects.push(Effect::Watch { run, task });
+        }
+        let outputs = Arc::clone(&live.outputs);
+        let TaskRecord { task_id, map_index, try_number, .. } = record;
+        for (key, value) in &xcoms {
+            let (task_id, key, value) = (task_id.clone(), key.clone(), value.clone());
+            self.writes.push(Write::XCom { run, task_id, map_index, key, value });
+        }
+        let id = live.definition.dag.tasks[task as usize].task_id;
+        if !end.log.is_empty() {
+            let piece = LogRecord { task_id, map_index, try_number, records: end.log };
+            self.writes.push(Write::Log { run, piece });
+        }
+        for object in end.delete {
+            self.writes.push(Write::Delete(object.clone()));
+            self.effects.push(Effect::Delete(object));
+        }
+        self.effects.push(Effect::Keep { outputs, task: id, xcoms });
+        self.step(run, Event::Ended(task, end.ending), None);
+    }
+
+    fn due(&mut self, run: i64, task: u32, resume: Option<Resume>) {
+        // A run that has ended meanwhile waits for nothing.
+        if self.runs.contains_key(&run) {
+            self.step(run, Event::Due(task), resume);
+        }
+    }
+
+    fn fire(&mut self) {
+        let now = Instant::now();
+        while let Some(&Reverse((at, run, task))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            self.due(run, task, None);
+        }
+    }
+
+    /// Feeds an event to a run, and turns what it commands into changes and effects.
+    fn step(&mut self, run: i64, event: Event, resume: Option<Resume>) {
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        let mut commands = std::mem::take(&mut self.commands);
+        if let Err(misfit) = live.step(event, &mut commands) {
+            // Not the user's fault, and nothing has changed: tell whoever can mend it.
+            tracing::error!(target: "coworks_biz::engine", run_id = %live.dag_run.run_id, "{misfit}");
+        }
+        for command in commands.drain(..) {
+            let now = now();
+            let Some(live) = self.runs.get_mut(&run) else { break };
+            match command {
+                Command::Set { task, state: State::Queued, .. } => {
+                    live.note(task, State::Queued, now);
+                    let resume = match event {
+                        Event::Interrupted(_) => None,
+                        _ => resume,
+                    };
+                    self.enqueue(run, task, resume, false);
+                }
+                Command::Set { task, state, .. } => {
+                    if let (Event::Interrupted(_), State::Failed) = (event, state) {
+                        live.note_error(task, &format!(
+                            "the process died {MAX_INTERRUPTIONS} times while this task ran: it is not tried again"
+                        ));
+                    }
+                    live.note(task, state, now);
+                    // The time of a retry is part of the row; its command comes next.
+                    if state == State::UpForRetry {
+                        continue;
+                    }
+                    self.record(run, task, state, now);
+                }
+                Command::Wake { task, after } => {
+                    let delay = chrono::TimeDelta::from_std(after).unwrap_or(chrono::TimeDelta::MAX);
+                    live.note_due(task, now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC));
+                    let at = Instant::now().checked_add(after).unwrap_or_else(far_future);
+                    self.timers.push(Reverse((at, run, task)));
+                    self.record(run, task, State::UpForRetry, now);
+                }
+                Command::End(state) => {
+                    self.writes.push(Write::RunEnded { run, state, at: now });
+                    self.effects.push(Effect::End { run, state });
+                }
+            }
+        }
+        self.commands = commands;
+    }
+
+    fn record(&mut self, run: i64, task: u32, state: State, at: DateTime<Utc>) {
+        if let Some(live) = self.runs.get(&run) {
+            self.writes.push(Write::Task { record: live.record(task), at });
+            self.effects.push(Effect::Say { run, task, state });
+        }
+    }
+
+    fn enqueue(&mut self, run: i64, task: u32, resume: Option<Resume>, recorded: bool) {
+        let Some(live) = self.runs.get(&run) else { return };
+        let resume = resume.or_else(|| live.was_deferred(task).then_some(Resume::Interrupted));
+        let alone = live.run.task(task).interruptions >= ALONE_AFTER;
+        self.slots.push(Ready { run, task, resume, alone, recorded });
+    }
+
+    /// Hands out slots. Those that get none are recorded as queued.
+    fn assign(&mut self) {
+        while let Some(Ready { run, task, resume, .. }) = self.slots.next() {
+            let now = now();
+            self.step(run, Event::Started(task), None);
+            let Some(live) = self.runs.get(&run) else { continue };
+            let attempt = live.attempt(task, resume, now);
+            let host = RunHost { shared: Arc::clone(&self.shared), outputs: Arc::clone(&live.outputs) };
+            self.effects.push(Effect::Start { attempt, host });
+        }
+        let now = now();
+        for Ready { run, task, .. } in self.slots.record() {
+            if let Some(live) = self.runs.get(&run) {
+                self.writes.push(Write::Task { record: live.record(task), at: now });
+            }
+        }
+    }
+
+    /// Lets begin what was committed.
+    fn release(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Begun { reply, handle } => {
+                    tracing::info!(
+                        target: "coworks_biz::engine",
+                        dag_id = handle.run.dag_id, run_id = %handle.run.run_id, "run begins"
+                    );
+                    // The run goes on, whether or not somebody waits for it.
+                    let _ = reply.send(Ok(handle));
+                }
+                Effect::Start { attempt, host } => self.start(attempt, host),
+                Effect::Keep { outputs, task, xcoms } => outputs.keep(task, -1, xcoms),
+                Effect::Watch { run, task } => self.watch(run, task),
+                Effect::Delete(object) => self.delete(object),
+                Effect::Say { run, task, state } => self.say(run, task, state),
+                Effect::End { run, state } => {
+                    let Some(mut live) = self.runs.remove(&run) else { continue };
+                    tracing::info!(
+                        target: "coworks_biz::engine",
+                        dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id, state = %state, "run ends"
+                    );
+                    if let Some(ended) = live.ended.take() {
+                        let _ = ended.send(state);
+                    }
+                }
+            }
+        }
+        if self.slots.running() == 0 && self.deleting == 0 {
+            for drained in self.drained.drain(..) {
+                let _ = drained.send(());
+            }
+        }
+    }
+
+    fn start(&self, what: Attempt, host: RunHost) {
+        let shared = Arc::clone(&self.shared);
+        self.tokio.spawn(async move {
+            let (run, task) = (what.run.number, what.task);
+            let mut end = attempt(Arc::new(host), what).await;
+            let xcoms = store(&shared, &mut end).await;
+            shared.tell(Message::Ended { run, task, end: Box::new(end), xcoms });
+        });
+    }
+
+    #[cfg(feature = "s3")]
+    fn watch(&self, run: i64, task: u32) {
+        if let Some((since, wait)) = self.runs.get(&run).and_then(|live| live.wait(task)) {
+            self.waiter.watch(super::waiter::Watch { run, task, since, wait });
+        }
+    }
+
+    /// Without S3 nothing is deferred; a run of a program that had it is told at its first look.
+    #[cfg(not(feature = "s3"))]
+    fn watch(&self, run: i64, task: u32) {
+        self.shared.tell(Message::Due { run, task, resume: Resume::Interrupted });
+    }
+
+    #[cfg(feature = "s3")]
+    fn delete(&mut self, object: Object) {
+        self.deleting += 1;
+        let shared = Arc::clone(&self.shared);
+        self.tokio.spawn(async move {
+            let done = match shared.services.results().await.delete(&object).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(target: "coworks_biz::engine", "not deleted, and tried again at the next start: {error}");
+                    false
+                }
+            };
+            shared.tell(Message::Deleted { object, done });
+        });
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn delete(&mut self, object: Object) {
+        tracing::warn!(target: "coworks_biz::engine", "{object} stays: this program was built without S3");
+    }
+
+    fn say(&self, run: i64, task: u32, state: State) {
+        let Some(live) = self.runs.get(&run) else { return };
+        let task_id = live.definition.dag.tasks[task as usize].task_id;
+        let try_number = live.run.task(task).try_number;
+        let duration = live.duration(task).map(|d| d.as_micros() as u64);
+        let due = live.due_at(task).map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+        tracing::info!(
+            target: "coworks_biz::engine",
+            task_id, state = state.as_str(), try_number, duration, due, "task"
+        );
+    }
+}
+
+/// Brings large values to disk before the rows that name them. Where that fails, so does the attempt.
+async fn store(shared: &Shared, end: &mut End) -> Vec<(String, Stored)> {
+    let xcoms = std::mem::take(&mut end.xcoms);
+    let blobs = shared.blobs.clone();
+    let large = xcoms.iter().any(|(_, json)| Blobs::is_large(json));
+    let save = move || -> Result<Vec<_>, StoreError> {
+        xcoms.into_iter().map(|(key, json)| Ok((key, blobs.store(&json)?))).collect()
+    };
+    let stored = match large {
+        true => tokio::task::spawn_blocking(save).await.map_err(|e| e.to_string()),
+        false => Ok(save()),
+    };
+    stored.and_then(|stored| stored.map_err(|e| e.to_string())).unwrap_or_else(|error| {
+        end.ending = Ending::Failed(Retry::AsConfigured);
+        end.error = Some(format!("the output cannot be stored: {error}"));
+        end.wait = None;
+        end.delete.clear();
+        Vec::new()
+    })
+}
+
+fn missing_secrets(definition: &Definition, shared: &Shared) -> Vec<String> {
+    let mut missing: Vec<_> =
+        definition.secrets().filter_map(|name| Some(shared.secret(name).err()?.to_string())).collect();
+    missing.sort();
+    missing.dedup();
+    missing
+}
+
+fn dag_run(definition: &'static Definition, record: &RunRecord) -> DagRun {
+    DagRun {
+        dag_id: definition.dag.dag_id,
+        run_id: record.run_id.as_str().into(),
+        uuid: record.uuid.clone(),
+        number: record.number,
+        run_type: record.run_type.clone(),
+        logical_date: record.logical_date,
+        data_interval: DataInterval { start: record.data_interval_start, end: record.data_interval_end },
+        start_date: record.start_date,
+        conf: Json::from_stored(record.conf.as_str()),
+    }
+}
+
+/// Now, as exactly as it is stored: a run is the same before and after a restart.
+fn now() -> DateTime<Utc> {
+    let now = Utc::now();
+    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+}
+
+/// A moment that a process does not live to see: delays beyond what a clock can hold.
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600)
+}

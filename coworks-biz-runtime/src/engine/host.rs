@@ -1,0 +1,139 @@
+//! What the tasks of the embedded engine ask for.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, RwLock};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::core::Message;
+use crate::config::{Config, MissingSecret, Secret, Secrets};
+use crate::error::{Error, Result};
+use crate::store::{Blobs, LogRecord, Reader, Stored, Writer};
+use crate::task::{Attempt, DagRun, Host};
+use crate::tech::Client;
+use crate::value::Json;
+
+/// What all runs of an engine share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) services: Client,
+    pub(super) sender: Sender<Message>,
+    pub(super) blobs: Blobs,
+    engine_id: String,
+    secrets: Arc<Secrets>,
+    database: PathBuf,
+    /// Read-only connections that nobody uses at the moment.
+    readers: Mutex<Vec<Reader>>,
+}
+
+impl Shared {
+    pub(super) fn new(config: &Config, services: Client, writer: &Writer, sender: Sender<Message>) -> Self {
+        Self {
+            services,
+            sender,
+            blobs: writer.blobs(),
+            engine_id: writer.engine_id().to_owned(),
+            secrets: Arc::clone(&config.secrets),
+            database: config.db.clone(),
+            readers: Mutex::default(),
+        }
+    }
+
+    /// Tells the engine. Where it has stopped, there is nobody left to tell, and nothing is lost
+    /// that a resumed run would not do again.
+    pub(super) fn tell(&self, message: Message) {
+        let _ = self.sender.send(message);
+    }
+
+    pub(super) fn secret(&self, name: &str) -> Result<Secret, MissingSecret> {
+        self.secrets.get(name)
+    }
+
+    fn read(&self, run: i64, task_id: &str, map_index: i32, key: &str) -> Result<Option<Json>> {
+        let idle = self.readers.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => Reader::open(&self.database)?,
+        };
+        let value = reader.xcom(run, task_id, map_index, key)?;
+        self.readers.lock().unwrap_or_else(|e| e.into_inner()).push(reader);
+        Ok(value)
+    }
+}
+
+/// The values of one run that are in the database and small: what the next tasks will ask for.
+#[derive(Debug, Default)]
+pub(super) struct Outputs(RwLock<HashMap<(String, i32), Vec<(String, Json)>>>);
+
+impl Outputs {
+    pub(super) fn keep(&self, task_id: &str, map_index: i32, xcoms: Vec<(String, Stored)>) {
+        let small: Vec<_> = xcoms
+            .into_iter()
+            .filter_map(|(key, value)| match value {
+                Stored::Inline(json) => Some((key, json)),
+                Stored::Blob(_) => None,
+            })
+            .collect();
+        if !small.is_empty() {
+            let mut outputs = self.0.write().unwrap_or_else(|e| e.into_inner());
+            outputs.insert((task_id.to_owned(), map_index), small);
+        }
+    }
+
+    fn get(&self, task_id: &str, map_index: i32, key: &str) -> Option<Json> {
+        let outputs = self.0.read().unwrap_or_else(|e| e.into_inner());
+        let xcoms = outputs.get(&(task_id.to_owned(), map_index))?;
+        xcoms.iter().find(|(name, _)| name == key).map(|(_, json)| json.clone())
+    }
+}
+
+/// The host of the tasks of one run.
+#[derive(Debug)]
+pub(super) struct RunHost {
+    pub(super) shared: Arc<Shared>,
+    pub(super) outputs: Arc<Outputs>,
+}
+
+impl Host for RunHost {
+    fn xcom<'a>(
+        &'a self,
+        run: &'a DagRun,
+        task_id: &'a str,
+        map_index: i32,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Json>>> {
+        if let Some(json) = self.outputs.get(task_id, map_index, key) {
+            return std::future::ready(Ok(Some(json))).boxed();
+        }
+        let (shared, number) = (Arc::clone(&self.shared), run.number);
+        let (task_id, key) = (task_id.to_owned(), key.to_owned());
+        let read = tokio::task::spawn_blocking(move || shared.read(number, &task_id, map_index, &key));
+        async move { read.await.unwrap_or_else(|e| Err(Error::msg(format!("reading was cut off: {e}")))) }
+            .boxed()
+    }
+
+    fn log(&self, attempt: &Attempt, records: String) {
+        let piece = LogRecord {
+            task_id: attempt.node().task_id.to_owned(),
+            map_index: attempt.map_index,
+            try_number: attempt.try_number,
+            records,
+        };
+        self.shared.tell(Message::Log { run: attempt.run.number, piece });
+    }
+
+    fn services(&self) -> &Client {
+        &self.shared.services
+    }
+
+    fn secrets(&self) -> &Arc<Secrets> {
+        &self.shared.secrets
+    }
+
+    fn engine_id(&self) -> &str {
+        &self.shared.engine_id
+    }
+}

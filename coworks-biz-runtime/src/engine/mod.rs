@@ -1,0 +1,214 @@
+//! The embedded engine: runs DAGs in this process, and remembers every step.
+//!
+//! One thread owns the database and the live runs. It takes in what happened,
+//! commits all of it with what follows from it, and only then lets that begin:
+//! the end of an attempt, its output and the start of what it releases are one
+//! transaction, and transactions of different runs are grouped by themselves
+//! while the last one is being synced.
+
+mod core;
+mod host;
+mod live;
+mod slots;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "s3")]
+mod waiter;
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::oneshot;
+
+use self::core::{Core, Message};
+use self::host::Shared;
+use crate::config::Config;
+use crate::error::Error;
+use crate::run::RunState;
+use crate::store::{StoreError, Writer};
+use crate::task::{DagRun, Definition};
+use crate::tech::Client;
+use crate::value::Json;
+
+/// Why the engine does not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What calls services cannot be made.
+    #[error("{0}")]
+    Client(Error),
+    /// The engine has stopped, and says why.
+    #[error("the engine has stopped: {0}")]
+    Stopped(String),
+    /// The run is refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Why a run is refused. Nothing was recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Its conf is not what the DAG takes.
+    #[error("the conf does not fit biz `{dag_id}`: {reason}")]
+    Conf {
+        /// The DAG.
+        dag_id: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Secrets that its calls need are not set.
+    #[error("biz `{dag_id}` cannot run: {}", missing.join("; "))]
+    Secrets {
+        /// The DAG.
+        dag_id: &'static str,
+        /// A sentence for each.
+        missing: Vec<String>,
+    },
+    /// A run of the DAG stands for this moment already.
+    #[error("biz `{dag_id}` already has a run with the logical date {date}")]
+    LogicalDate {
+        /// The DAG.
+        dag_id: &'static str,
+        /// The moment.
+        date: DateTime<Utc>,
+    },
+    /// There is no such run.
+    #[error("there is no run `{run_id}` in the database")]
+    NoRun {
+        /// The run id.
+        run_id: String,
+    },
+    /// The run is over.
+    #[error("run `{run_id}` has ended already: {state}")]
+    Ended {
+        /// The run id.
+        run_id: String,
+        /// How it ended.
+        state: RunState,
+    },
+    /// The run is under way in this engine.
+    #[error("run `{run_id}` is under way already")]
+    Live {
+        /// The run id.
+        run_id: String,
+    },
+    /// This program has no such DAG.
+    #[error("run `{run_id}` is of biz `{dag_id}`, which this program does not have")]
+    NoDag {
+        /// The run id.
+        run_id: String,
+        /// The DAG.
+        dag_id: String,
+    },
+    /// The DAG has changed since the run began.
+    #[error(
+        "biz `{dag_id}` has changed since run `{run_id}` began (its structure was {was}, and is {is}): \
+         finish the run with the program that began it, or trigger a new one"
+    )]
+    Changed {
+        /// The run id.
+        run_id: String,
+        /// The DAG.
+        dag_id: &'static str,
+        /// The fingerprint of the structure it began with.
+        was: String,
+        /// The fingerprint of the structure it has now.
+        is: String,
+    },
+}
+
+/// What a run is made with.
+#[derive(Debug, Clone, Default)]
+pub struct Trigger {
+    /// Its conf; JSON `null` when there is none.
+    pub conf: Option<Json>,
+    /// The moment it stands for; now when it is not given.
+    pub logical_date: Option<DateTime<Utc>>,
+}
+
+/// A run that is under way.
+#[derive(Debug)]
+pub struct RunHandle {
+    /// The run.
+    pub run: Arc<DagRun>,
+    ended: oneshot::Receiver<RunState>,
+    failure: Arc<OnceLock<String>>,
+}
+
+impl RunHandle {
+    /// Waits until the run has ended and its end is on disk.
+    pub async fn ended(&mut self) -> Result<RunState, EngineError> {
+        (&mut self.ended).await.map_err(|_| stopped(&self.failure))
+    }
+}
+
+/// The embedded engine. Runs end when it is dropped; what was committed stays.
+#[derive(Debug)]
+pub struct Engine {
+    sender: Sender<Message>,
+    failure: Arc<OnceLock<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Opens the database and starts the engine for these services. Must be
+    /// called within a tokio runtime, on which the attempts run.
+    pub fn start(config: &Config, definitions: &[&'static Definition]) -> Result<Self, EngineError> {
+        let writer = Writer::open(&config.db, config.durability)?;
+        let services = Client::new(config).map_err(EngineError::Client)?;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let shared = Arc::new(Shared::new(config, services, &writer, sender.clone()));
+        let core = Core::new(writer, definitions.to_vec(), shared, config.parallelism)?;
+        let failure = Arc::new(OnceLock::new());
+        let told = Arc::clone(&failure);
+        let thread = std::thread::Builder::new()
+            .name("biz-engine".into())
+            .spawn(move || core.run(&receiver, &told))
+            .map_err(|e| EngineError::Stopped(format!("no thread for it: {e}")))?;
+        Ok(Self { sender, failure, thread: Some(thread) })
+    }
+
+    /// Begins a run. Once this returns, the run is on disk and survives a crash.
+    pub async fn trigger(
+        &self,
+        definition: &'static Definition,
+        trigger: Trigger,
+    ) -> Result<RunHandle, EngineError> {
+        self.ask(|reply| Message::Trigger { definition, trigger, reply }).await?
+    }
+
+    /// Goes on with a run that a stopped or killed process left behind.
+    pub async fn resume(&self, run_id: &str) -> Result<RunHandle, EngineError> {
+        let run_id = run_id.to_owned();
+        self.ask(|reply| Message::Resume { run_id, reply }).await?
+    }
+
+    /// Starts nothing more, and returns when what runs has ended and is recorded.
+    pub async fn drain(&self) -> Result<(), EngineError> {
+        self.ask(|reply| Message::Drain { reply }).await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.sender.send(message(reply)).map_err(|_| stopped(&self.failure))?;
+        answer.await.map_err(|_| stopped(&self.failure))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The thread is gone already when it failed; then there is nothing to tell it.
+        let _ = self.sender.send(Message::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stopped(failure: &OnceLock<String>) -> EngineError {
+    EngineError::Stopped(failure.get().cloned().unwrap_or_else(|| "it was told to".into()))
+}

@@ -1,0 +1,245 @@
+//! What a task knows of its run.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Host;
+use crate::config::Secret;
+use crate::error::{Error, Result};
+use crate::tech::Identity;
+use crate::value::{Json, RETURN_VALUE};
+
+/// A run, as its tasks see it.
+#[derive(Debug)]
+pub struct DagRun {
+    /// The DAG.
+    pub dag_id: &'static str,
+    /// The name of the run, unique in its DAG.
+    pub run_id: Arc<str>,
+    /// The name of the run in the world.
+    pub uuid: String,
+    /// The number of the run; counts up over all DAGs of an engine.
+    pub number: i64,
+    /// What made it: `manual` or `scheduled`.
+    pub run_type: String,
+    /// The moment it stands for.
+    pub logical_date: DateTime<Utc>,
+    /// The span of time it stands for.
+    pub data_interval: DataInterval,
+    /// When it began.
+    pub start_date: DateTime<Utc>,
+    /// What it was triggered with; JSON `null` when with nothing.
+    pub conf: Json,
+}
+
+impl DagRun {
+    /// The `x-amzn-trace-id` of all calls of this run.
+    pub fn trace_id(&self) -> String {
+        let number: String = format!("cws{:09}", self.number).bytes().map(|b| format!("{b:02x}")).collect();
+        format!("Root=1-{:x}-{number}", self.start_date.timestamp())
+    }
+
+    /// The name of one call of one task: the same over its tries, new in each generation.
+    pub(super) fn call_name(&self, task_id: &str, map_index: i32, generation: u32) -> String {
+        format!("{}/{task_id}.{map_index}.{generation}", self.uuid)
+    }
+
+    /// Who calls.
+    pub(super) fn identity(&self, task_id: &str, map_index: i32, generation: u32) -> Identity {
+        Identity {
+            trace_id: self.trace_id(),
+            idempotency_key: self.call_name(task_id, map_index, generation),
+        }
+    }
+}
+
+/// A span of time: from `start`, included, to `end`, excluded.
+///
+/// That of a scheduled run reaches from the tick before it to its own; that of
+/// a manual run is empty, at its logical date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataInterval {
+    /// Included.
+    pub start: DateTime<Utc>,
+    /// Excluded.
+    pub end: DateTime<Utc>,
+}
+
+/// The context of an attempt: what it is, and the ways to values by name.
+///
+/// ```
+/// # use coworks_biz_runtime::{error::Result, task::Context};
+/// async fn report(ctx: Context) -> Result<()> {
+///     let answer: String = ctx.xcom_pull("simple.read").await?;
+///     ctx.xcom_push("length", &answer.len()).await?;
+///     tracing::info!("try {} of run {}", ctx.try_number, ctx.run_id);
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Context {
+    /// The DAG.
+    pub dag_id: &'static str,
+    /// The name of the run.
+    pub run_id: Arc<str>,
+    /// The task.
+    pub task_id: &'static str,
+    /// The index in a mapping; -1 when the task is not mapped.
+    pub map_index: i32,
+    /// The try, from 1.
+    pub try_number: u32,
+    /// The moment the run stands for.
+    pub logical_date: DateTime<Utc>,
+    /// The span of time the run stands for.
+    pub data_interval: DataInterval,
+    /// The run.
+    pub dag_run: Arc<DagRun>,
+    pub(super) inputs: Arc<[Input]>,
+    pub(super) pushed: Arc<Mutex<Vec<(String, Json)>>>,
+    pub(super) host: Arc<dyn Host>,
+}
+
+/// The output of an upstream, fetched before the function is called.
+#[derive(Debug, Clone)]
+pub(super) struct Input {
+    pub(super) task_id: &'static str,
+    pub(super) value: Option<Json>,
+}
+
+impl Context {
+    /// What the run was triggered with.
+    pub fn conf<T: DeserializeOwned>(&self) -> Result<T> {
+        self.dag_run.conf.decode().map_err(|e| e.context("the conf of this run"))
+    }
+
+    /// The output of a task of this run, by its id.
+    ///
+    /// The task must have ended: order it before this one with `>>`. One that
+    /// pushed nothing is an error, unless `T` takes JSON `null`, as `Option` does.
+    pub async fn xcom_pull<T: DeserializeOwned>(&self, task_id: &str) -> Result<T> {
+        self.xcom_pull_key(task_id, RETURN_VALUE).await
+    }
+
+    /// What a task of this run pushed under `key`.
+    pub async fn xcom_pull_key<T: DeserializeOwned>(&self, task_id: &str, key: &str) -> Result<T> {
+        let value = self.host.xcom(&self.dag_run, task_id, -1, key).await?;
+        take(value.as_ref(), task_id, key)
+    }
+
+    /// Pushes a value under `key`. It is stored with the output of this
+    /// attempt: if the attempt fails, nothing was pushed.
+    pub async fn xcom_push<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
+        if key == RETURN_VALUE {
+            return Err(Error::fatal("`return_value` is what the task returns; push under another key"));
+        }
+        let json = Json::encode(value)?;
+        let mut pushed = self.pushed.lock().unwrap_or_else(|e| e.into_inner());
+        pushed.retain(|(earlier, _)| earlier != key);
+        pushed.push((key.to_owned(), json));
+        Ok(())
+    }
+
+    /// A secret by its name, from `COWORKS_SECRET_<NAME>` or `AIRFLOW_VAR_<NAME>`.
+    pub async fn secret(&self, name: &str) -> Result<Secret> {
+        self.host.secrets().get(name).map_err(|e| Error::fatal(e.to_string()))
+    }
+
+    /// For the code of `#[biz]`: the input at this place of the task's list.
+    #[doc(hidden)]
+    pub fn input<T: DeserializeOwned>(&self, place: usize) -> Result<T> {
+        let input = self.inputs.get(place).ok_or_else(|| {
+            Error::fatal(format!("`{}` has no input {place}: this is an error of coworks-biz", self.task_id))
+        })?;
+        take(input.value.as_ref(), input.task_id, RETURN_VALUE)
+    }
+}
+
+fn take<T: DeserializeOwned>(value: Option<&Json>, task_id: &str, key: &str) -> Result<T> {
+    match value {
+        Some(json) => json.decode().map_err(|e| e.context(format!("`{key}` of `{task_id}`"))),
+        None => serde_json::from_str("null")
+            .map_err(|_| Error::fatal(format!("`{task_id}` has pushed nothing under `{key}` in this run"))),
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("dag_id", &self.dag_id)
+            .field("run_id", &self.run_id)
+            .field("task_id", &self.task_id)
+            .field("map_index", &self.map_index)
+            .field("try_number", &self.try_number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A parameter of a task that comes from its context: an extractor.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither the output of a task nor an extractor",
+    label = "no task has this parameter's name, and `{Self}` is not `FromContext`",
+    note = "name the parameter after the task whose output it takes, or take `Context` or `Conf<T>`"
+)]
+pub trait FromContext: Sized {
+    /// The value for this attempt. An error fails the attempt.
+    fn from_context(context: &Context) -> Result<Self>;
+}
+
+impl FromContext for Context {
+    fn from_context(context: &Context) -> Result<Self> {
+        Ok(context.clone())
+    }
+}
+
+/// Extracts what the run was triggered with.
+///
+/// ```
+/// # use coworks_biz_runtime::{error::Result, task::Conf};
+/// # #[derive(serde::Deserialize)] struct Order { customer: u32 }
+/// async fn bill(Conf(order): Conf<Order>) -> Result<u32> {
+///     Ok(order.customer)
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conf<T>(pub T);
+
+impl<T: DeserializeOwned> FromContext for Conf<T> {
+    fn from_context(context: &Context) -> Result<Self> {
+        context.conf().map(Conf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_id_is_the_start_and_the_number_of_the_run() {
+        let at = DateTime::from_timestamp(0x6592_0080, 0).unwrap();
+        let run = DagRun {
+            dag_id: "first",
+            run_id: "r".into(),
+            uuid: "0193".into(),
+            number: 1,
+            run_type: "manual".into(),
+            logical_date: at,
+            data_interval: DataInterval { start: at, end: at },
+            start_date: at,
+            conf: Json::encode(&()).unwrap(),
+        };
+        assert_eq!(run.trace_id(), "Root=1-65920080-637773303030303030303031");
+        assert_eq!(run.identity("x.call", -1, 0).idempotency_key, "0193/x.call.-1.0");
+    }
+
+    #[test]
+    fn what_was_not_pushed_is_null_for_those_who_take_it() {
+        assert_eq!(take::<Option<u8>>(None, "a", "k").unwrap(), None);
+        take::<()>(None, "a", "k").unwrap();
+        let error = take::<u8>(None, "a", "k").unwrap_err();
+        assert_eq!(error.to_string(), "`a` has pushed nothing under `k` in this run");
+    }
+}

@@ -1,0 +1,176 @@
+//! The members of an asynchronous call: `call > wait > read`, which are one
+//! logical call. The member that finds the answer missing or refused asks again.
+
+use super::attempt::{Attempt, Outcome, Resume, Wait};
+use super::{Context, Member};
+use crate::error::{Error, Result};
+use crate::store::Object;
+use crate::tech::{Answer, Arguments, AsyncCall, Client, Look, read_envelope};
+use crate::value::Json;
+
+pub(super) struct Group<'a> {
+    pub(super) call: &'static AsyncCall,
+    pub(super) arguments: Option<fn(&Context) -> Result<Arguments>>,
+    /// The index of the member that sends.
+    pub(super) submit: u32,
+    pub(super) attempt: &'a Attempt,
+    pub(super) context: Context,
+}
+
+impl Group<'_> {
+    pub(super) async fn perform(&self, member: Member) -> Result<Outcome> {
+        match member {
+            Member::Submit => self.submit().await,
+            Member::Wait => self.wait().await,
+            Member::Read => self.read().await,
+        }
+    }
+
+    async fn submit(&self) -> Result<Outcome> {
+        let bucket = self.call.bucket.unwrap_or(self.services().bucket());
+        let call =
+            self.attempt.run.call_name(self.submit_id(), self.attempt.map_index, self.attempt.generation);
+        let key = format!("s3/biz-{}/{call}", self.context.host.engine_id());
+        let object = Object { bucket: bucket.to_owned(), key };
+        self.services().results().await.check(bucket).await?;
+        self.send(&object).await?;
+        let mut outcome = Outcome::default();
+        outcome.push("cws_name", Json::encode(self.call.call.service.name())?);
+        outcome.push("bucket", Json::encode(&object.bucket)?);
+        outcome.push("key", Json::encode(&object.key)?);
+        Ok(outcome)
+    }
+
+    async fn wait(&self) -> Result<Outcome> {
+        let object = self.result().await?;
+        match self.attempt.resume {
+            Some(Resume::Arrived) => Ok(Outcome::default()),
+            Some(Resume::Interrupted) => Ok(self.defer(object)),
+            Some(Resume::Overdue) => {
+                self.look_late(&object).await?;
+                Ok(Outcome::default())
+            }
+            None => {
+                // No answer came in the last try. Sent again under the same name and to
+                // the same key: if the first one was only slow, its answer serves.
+                if self.attempt.try_number > 1 {
+                    self.send(&object).await?;
+                }
+                Ok(self.defer(object))
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<Outcome> {
+        let first = self.result().await?;
+        let asked_now = asked_by(&first, self.attempt.try_number);
+        let refused = match self.attempt.resume {
+            Some(Resume::Interrupted) => return Ok(self.defer(asked_now)),
+            Some(resume) => {
+                if resume == Resume::Overdue {
+                    self.look_late(&asked_now).await?;
+                }
+                let bytes = self.fetch(&asked_now).await?.ok_or_else(|| gone(&asked_now))?;
+                return self.done(&first, self.answer(&asked_now, &bytes)?);
+            }
+            None => match self.newest(&first).await? {
+                Some((object, bytes)) => match self.answer(&object, &bytes) {
+                    Ok(answer) => return self.done(&first, answer),
+                    Err(refused) => refused,
+                },
+                None => gone(&first),
+            },
+        };
+        if self.attempt.try_number == 1 || refused.is_fatal() {
+            return Err(refused);
+        }
+        tracing::warn!("{refused}; asking again");
+        self.send(&asked_now).await?;
+        Ok(self.defer(asked_now))
+    }
+
+    /// The answer that was asked for last, of those that are there. An earlier
+    /// try may have failed to read it for reasons of its own.
+    async fn newest(&self, first: &Object) -> Result<Option<(Object, Vec<u8>)>> {
+        for asked in (1..self.attempt.try_number.max(2)).rev() {
+            let object = asked_by(first, asked);
+            if let Some(bytes) = self.fetch(&object).await? {
+                return Ok(Some((object, bytes)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn fetch(&self, object: &Object) -> Result<Option<Vec<u8>>> {
+        self.services().results().await.read(object).await
+    }
+
+    fn answer(&self, object: &Object, bytes: &[u8]) -> Result<Answer> {
+        tracing::info!("{} bytes at {object}", bytes.len());
+        read_envelope(bytes, self.call.call.output.as_ref(), &object.to_string())
+    }
+
+    fn done(&self, first: &Object, answer: Answer) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        outcome.answer(answer)?;
+        if !self.call.keep {
+            outcome.delete.extend((1..=self.attempt.try_number).map(|asked| asked_by(first, asked)));
+        }
+        Ok(outcome)
+    }
+
+    fn defer(&self, object: Object) -> Outcome {
+        let until = self.attempt.started + self.call.timeout;
+        tracing::info!("waiting for {object}");
+        Outcome { wait: Some(Wait { object, until }), ..Outcome::default() }
+    }
+
+    /// The last look, after the deadline: no wait gives up without one.
+    async fn look_late(&self, object: &Object) -> Result<()> {
+        let hint = match self.services().results().await.look(object).await? {
+            Look::There => return Ok(()),
+            Look::Missing => "",
+            Look::Forbidden => {
+                "; S3 answers 403, so that the key may be missing, or not to be read with these credentials"
+            }
+        };
+        let timeout = humantime::format_duration(self.call.timeout);
+        Err(Error::msg(format!("no answer at {object} within its timeout of {timeout}{hint}")))
+    }
+
+    /// Where the answer of the first asking is: what `call` pushed.
+    async fn result(&self) -> Result<Object> {
+        let submit = self.submit_id();
+        Ok(Object {
+            bucket: self.context.xcom_pull_key(submit, "bucket").await?,
+            key: self.context.xcom_pull_key(submit, "key").await?,
+        })
+    }
+
+    async fn send(&self, object: &Object) -> Result<()> {
+        let arguments = self.arguments.map(|make| make(&self.context)).transpose()?.unwrap_or_default();
+        let who =
+            self.attempt.run.identity(self.submit_id(), self.attempt.map_index, self.attempt.generation);
+        self.services().submit(&self.call.call, &arguments, &who, object).await
+    }
+
+    fn submit_id(&self) -> &'static str {
+        self.attempt.definition.dag.tasks[self.submit as usize].task_id
+    }
+
+    fn services(&self) -> &Client {
+        self.context.host.services()
+    }
+}
+
+/// Where the try of `read` with this number asked for an answer. The first one did not ask: `call` had.
+fn asked_by(first: &Object, try_number: u32) -> Object {
+    match try_number {
+        0 | 1 => first.clone(),
+        n => Object { bucket: first.bucket.clone(), key: format!("{}.{n}", first.key) },
+    }
+}
+
+fn gone(object: &Object) -> Error {
+    Error::msg(format!("there is no answer at {object} any more: it was deleted before it was read"))
+}

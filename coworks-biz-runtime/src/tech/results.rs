@@ -1,0 +1,130 @@
+//! The results of asynchronous calls, in S3.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use aws_config::meta::region::RegionProviderChain;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+
+use super::DEFAULT_REGION;
+use crate::config::S3;
+use crate::error::{Error, Result};
+use crate::store::Object;
+
+/// The largest result that is taken, in bytes.
+const LARGEST: i64 = 64 * 1024 * 1024;
+
+/// A connection to S3.
+#[derive(Debug)]
+pub struct Results {
+    client: aws_sdk_s3::Client,
+    /// The buckets that are known to exist.
+    checked: Mutex<HashSet<String>>,
+}
+
+/// What a look for an object found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It is there.
+    There,
+    /// It is not.
+    Missing,
+    /// S3 does not say: a missing key answers 403 to who may not list the bucket.
+    Forbidden,
+}
+
+impl Results {
+    /// Connects to the server that is configured, else to the one that the environment's `AWS_*` names.
+    pub async fn connect(s3: &S3) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        loader = match &s3.server {
+            Some(server) => {
+                let (key, secret) = (&server.access_key, server.secret_key.expose());
+                loader
+                    .endpoint_url(&server.endpoint)
+                    .credentials_provider(Credentials::new(key, secret, None, None, "by hand"))
+                    .region(Region::new(DEFAULT_REGION))
+            }
+            None => loader.region(RegionProviderChain::default_provider().or_else(DEFAULT_REGION)),
+        };
+        let config = aws_sdk_s3::config::Builder::from(&loader.load().await);
+        let config = config.force_path_style(s3.path_style || s3.server.is_some());
+        Self { client: aws_sdk_s3::Client::from_conf(config.build()), checked: Mutex::default() }
+    }
+
+    /// Refuses a bucket that does not exist, before a call asks for an answer there. Asks once.
+    pub async fn check(&self, bucket: &str) -> Result<()> {
+        if self.checked.lock().unwrap_or_else(|e| e.into_inner()).contains(bucket) {
+            return Ok(());
+        }
+        match self.client.head_bucket().bucket(bucket).send().await {
+            Ok(_) => {}
+            // Who may not ask about the bucket may still read from it.
+            Err(e) if status(&e) == Some(403) => {}
+            Err(e) if status(&e) == Some(404) => {
+                return Err(Error::fatal(format!(
+                    "there is no bucket `{bucket}`: create it, or name another with COWORKS_BUCKET or `bucket = ..`"
+                )));
+            }
+            Err(e) => return Err(fault(&format!("the bucket `{bucket}`"), &e)),
+        }
+        self.checked.lock().unwrap_or_else(|e| e.into_inner()).insert(bucket.to_owned());
+        Ok(())
+    }
+
+    /// Whether the object is there.
+    pub async fn look(&self, object: &Object) -> Result<Look> {
+        match self.client.head_object().bucket(&object.bucket).key(&object.key).send().await {
+            Ok(_) => Ok(Look::There),
+            Err(e) => match status(&e) {
+                Some(404) => Ok(Look::Missing),
+                Some(403) => Ok(Look::Forbidden),
+                _ => Err(fault(&object.to_string(), &e)),
+            },
+        }
+    }
+
+    /// The object's bytes; `None` when it is not there.
+    pub async fn read(&self, object: &Object) -> Result<Option<Vec<u8>>> {
+        let got = match self.client.get_object().bucket(&object.bucket).key(&object.key).send().await {
+            Ok(got) => got,
+            Err(e) if status(&e) == Some(404) => return Ok(None),
+            Err(e) => return Err(fault(&object.to_string(), &e)),
+        };
+        if got.content_length().is_some_and(|length| length > LARGEST) {
+            return Err(Error::fatal(format!("{object} is larger than {} MiB, and is kept", LARGEST >> 20)));
+        }
+        let body = got.body.collect().await.map_err(|e| Error::msg(format!("{object} broke off: {e}")))?;
+        Ok(Some(body.to_vec()))
+    }
+
+    /// Deletes the object; one that is gone already is no error.
+    pub async fn delete(&self, object: &Object) -> Result<()> {
+        match self.client.delete_object().bucket(&object.bucket).key(&object.key).send().await {
+            Ok(_) => Ok(()),
+            Err(e) if status(&e) == Some(404) => Ok(()),
+            Err(e) => Err(fault(&object.to_string(), &e)),
+        }
+    }
+}
+
+fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+fn fault<E>(what: &str, error: &SdkError<E>) -> Error
+where
+    E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+{
+    let text = match (status(error), error.code()) {
+        (Some(status), Some(code)) => {
+            let message = error.message().map(|m| format!(": {m}")).unwrap_or_default();
+            format!("{what}: S3 answered {status} {code}{message}")
+        }
+        (Some(status), None) => format!("{what}: S3 answered {status}"),
+        (None, _) => format!("{what}: S3 is not reachable: {}", DisplayErrorContext(error)),
+    };
+    Error::msg(text)
+}
