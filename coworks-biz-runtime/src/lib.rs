@@ -1,7 +1,24 @@
+//! The engine of `coworks-biz`: use it through that crate.
+//!
+//! The modules are rooms of one house, the lower ones first; a room imports
+//! only from rooms below it:
+//! [`error`], [`dag`], [`value`], [`config`], [`schedule`], [`run`], [`store`],
+//! [`tech`], [`task`], [`engine`], `local`, [`cli`].
+//!
+//! Two seams matter most: [`run`] is pure, so that it can be simulated by the
+//! million, and [`task`] knows only a [`task::Host`], so that another host can
+//! run the very same task code.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod cli;
 pub mod config;
 pub mod dag;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod run;
 pub mod schedule;
 pub mod store;

@@ -100,6 +100,13 @@ impl Results {
         Ok(Some(body.to_vec()))
     }
 
+    /// Stores an object: what a service does with its answer.
+    #[cfg(feature = "local")]
+    pub async fn write(&self, object: &Object, bytes: Vec<u8>) -> Result<()> {
+        let put = self.client.put_object().bucket(&object.bucket).key(&object.key).body(bytes.into());
+        put.send().await.map(drop).map_err(|e| fault(&object.to_string(), &e))
+    }
+
     /// Deletes the object; one that is gone already is no error.
     pub async fn delete(&self, object: &Object) -> Result<()> {
         match self.client.delete_object().bucket(&object.bucket).key(&object.key).send().await {

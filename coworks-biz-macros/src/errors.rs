@@ -1,0 +1,68 @@
+//! Everything that is wrong with a biz, gathered over all stages.
+
+use proc_macro2::{Span, TokenStream};
+use quote::ToTokens;
+
+/// Gathers errors. Must be turned into tokens: an error cannot be forgotten.
+#[must_use]
+#[derive(Default)]
+pub struct Errors(Vec<syn::Error>);
+
+impl Errors {
+    /// Adds an error under these tokens.
+    pub fn at(&mut self, tokens: impl ToTokens, message: impl std::fmt::Display) {
+        self.0.push(syn::Error::new_spanned(tokens, message));
+    }
+
+    /// Adds an error under this span.
+    pub fn under(&mut self, span: Span, message: impl std::fmt::Display) {
+        self.0.push(syn::Error::new(span, message));
+    }
+
+    /// Adds an error that a parser made.
+    pub fn add(&mut self, error: syn::Error) {
+        self.0.push(error);
+    }
+
+    /// The value, or its error added.
+    pub fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
+        result.map_err(|error| self.add(error)).ok()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A `compile_error!` for each.
+    pub fn into_tokens(self) -> TokenStream {
+        self.0.iter().map(syn::Error::to_compile_error).collect()
+    }
+}
+
+/// The candidate that `word` was probably meant to be.
+pub fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `; did you mean ..?`, or nothing.
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    meant(word, candidates).map(|candidate| format!("; did you mean `{candidate}`?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognized_and_another_word_is_not() {
+        let words = ["schedule", "retries", "retry_delay"];
+        assert_eq!(meant("shedule", words), Some("schedule"));
+        assert_eq!(meant("retry", words), None);
+        assert_eq!(did_you_mean("retires", words), "; did you mean `retries`?");
+    }
+}

@@ -1,0 +1,277 @@
+//! The options of the attributes: which there are, and what they say.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use syn::parse::{ParseStream, Parser};
+use syn::{Expr, Ident, Path, Token, ext::IdentExt};
+
+use super::value::{self, Schedule};
+use crate::errors::{Errors, did_you_mean};
+
+/// `key = value`, or a flag `key`.
+pub struct Setting {
+    pub key: Ident,
+    pub value: Option<Expr>,
+}
+
+impl Setting {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        // `crate` is a key too.
+        let key = Ident::parse_any(input)?;
+        let value = match input.parse::<Option<Token![=]>>()? {
+            Some(_) => Some(input.parse()?),
+            None => None,
+        };
+        Ok(Self { key, value })
+    }
+
+    /// The value; a flag has none.
+    pub fn value(&self) -> syn::Result<&Expr> {
+        let message = || format!("`{0}` needs a value: `{0} = ..`", self.key);
+        self.value.as_ref().ok_or_else(|| syn::Error::new(self.key.span(), message()))
+    }
+
+    /// Nothing: a flag takes no value.
+    pub fn flag(&self) -> syn::Result<()> {
+        match &self.value {
+            None => Ok(()),
+            Some(value) => Err(syn::Error::new_spanned(value, format!("`{}` takes no value", self.key))),
+        }
+    }
+}
+
+/// The settings of a list, up to the first that cannot be read. None is given twice.
+pub fn settings(input: ParseStream, errors: &mut Errors) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    let mut seen = HashSet::new();
+    while !input.is_empty() {
+        match Setting::parse(input) {
+            Ok(setting) if seen.insert(setting.key.to_string()) => settings.push(setting),
+            Ok(Setting { key, .. }) => errors.under(key.span(), format!("`{key}` is given twice")),
+            Err(error) => {
+                errors.add(error);
+                skip(input);
+                break;
+            }
+        }
+        if input.is_empty() {
+            break;
+        }
+        if let Err(error) = input.parse::<Token![,]>() {
+            errors.add(error);
+            skip(input);
+        }
+    }
+    settings
+}
+
+/// Passes over the rest, which a parser would otherwise report a second time.
+fn skip(input: ParseStream) {
+    let _ = input.parse::<proc_macro2::TokenStream>();
+}
+
+/// Says that a macro has no such option, or has it only in a later version.
+pub fn unknown(what: &str, key: &Ident, known: &[&str], planned: &[&str], errors: &mut Errors) {
+    let name = key.unraw().to_string();
+    if planned.contains(&name.as_str()) {
+        errors.under(key.span(), format!("`{name}` of {what} is not supported by this version yet"));
+    } else {
+        let meant = did_you_mean(&name, known.iter().copied());
+        errors.under(key.span(), format!("{what} has no option `{name}`{meant}"));
+    }
+}
+
+/// The options of a task; what is `None` is as the biz says.
+#[derive(Default)]
+pub struct TaskOptions {
+    pub retries: Option<u32>,
+    pub retry_delay: Option<Duration>,
+    pub retry_exponential_backoff: Option<bool>,
+    pub max_retry_delay: Option<Duration>,
+    pub execution_timeout: Option<Duration>,
+    pub trigger_rule: Option<&'static str>,
+    pub email: Option<Vec<String>>,
+    pub email_on_failure: Option<bool>,
+    pub email_on_retry: Option<bool>,
+}
+
+const TASK: &[&str] = &[
+    "retries",
+    "retry_delay",
+    "retry_exponential_backoff",
+    "max_retry_delay",
+    "execution_timeout",
+    "trigger_rule",
+    "email",
+    "email_on_failure",
+    "email_on_retry",
+];
+
+const TASK_PLANNED: &[&str] = &[
+    "id",
+    "pool",
+    "priority_weight",
+    "max_active_tis_per_dag",
+    "wait_for_downstream",
+    "on_failure_callback",
+    "on_retry_callback",
+    "on_success_callback",
+    "setup",
+    "teardown",
+];
+
+impl TaskOptions {
+    /// Reads the tokens of `#[task(..)]`.
+    pub fn parse(input: ParseStream, errors: &mut Errors) -> Self {
+        let mut options = Self::default();
+        for setting in settings(input, errors) {
+            match options.set(&setting) {
+                Ok(true) => {}
+                Ok(false) => unknown("`#[task]`", &setting.key, TASK, TASK_PLANNED, errors),
+                Err(error) => errors.add(error),
+            }
+        }
+        options
+    }
+
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            retries: None,
+            retry_delay: None,
+            retry_exponential_backoff: None,
+            max_retry_delay: None,
+            execution_timeout: None,
+            trigger_rule: None,
+            email: None,
+            email_on_failure: None,
+            email_on_retry: None,
+        } = self
+        else {
+            return false;
+        };
+        true
+    }
+
+    /// Takes a setting in; `false` when it is none of a task's.
+    fn set(&mut self, setting: &Setting) -> syn::Result<bool> {
+        match setting.key.to_string().as_str() {
+            "retries" => self.retries = Some(value::number(setting.value()?)?),
+            "retry_delay" => self.retry_delay = Some(value::duration(setting.value()?)?),
+            "retry_exponential_backoff" => {
+                self.retry_exponential_backoff = Some(value::boolean(setting.value()?)?);
+            }
+            "max_retry_delay" => self.max_retry_delay = Some(value::duration(setting.value()?)?),
+            "execution_timeout" => self.execution_timeout = Some(value::duration(setting.value()?)?),
+            "trigger_rule" => self.trigger_rule = Some(value::trigger_rule(setting.value()?)?),
+            "email" => self.email = Some(value::strings(setting.value()?)?),
+            "email_on_failure" => self.email_on_failure = Some(value::boolean(setting.value()?)?),
+            "email_on_retry" => self.email_on_retry = Some(value::boolean(setting.value()?)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// The options of a biz.
+#[derive(Default)]
+pub struct BizOptions {
+    pub schedule: Option<Schedule>,
+    pub timezone: Option<chrono_tz::Tz>,
+    pub start_date: Option<i64>,
+    pub end_date: Option<i64>,
+    pub catchup: bool,
+    pub tags: Vec<String>,
+    pub owner: String,
+    pub dag_id: Option<String>,
+    pub krate: Option<Path>,
+    /// The defaults of its tasks.
+    pub task: TaskOptions,
+}
+
+const BIZ: &[&str] =
+    &["schedule", "timezone", "start_date", "end_date", "catchup", "tags", "owner", "dag_id", "crate"];
+
+const BIZ_PLANNED: &[&str] = &["max_active_runs", "max_active_tasks", "dagrun_timeout", "depends_on_past"];
+
+impl BizOptions {
+    /// Reads the tokens of `#[biz(..)]`.
+    pub fn parse(tokens: proc_macro2::TokenStream, errors: &mut Errors) -> Self {
+        let read = |input: ParseStream| Ok(settings(input, errors));
+        let settings = match read.parse2(tokens) {
+            Ok(settings) => settings,
+            Err(error) => {
+                errors.add(error);
+                Vec::new()
+            }
+        };
+        let mut options = Self::default();
+        let mut dates = Dates::default();
+        for setting in &settings {
+            let set =
+                options.set(setting, &mut dates).and_then(|known| Ok(known || options.task.set(setting)?));
+            match set {
+                Ok(true) => {}
+                Ok(false) => {
+                    let known = [BIZ, TASK].concat();
+                    let planned = [BIZ_PLANNED, TASK_PLANNED].concat();
+                    unknown("`#[biz]`", &setting.key, &known, &planned, errors);
+                }
+                Err(error) => errors.add(error),
+            }
+        }
+        // Dates are read in the time zone, which may be given after them.
+        let zone = options.timezone.unwrap_or(chrono_tz::UTC);
+        options.start_date = dates.start.and_then(|date| errors.take(value::moment(&date, zone)));
+        options.end_date = dates.end.and_then(|date| errors.take(value::moment(&date, zone)));
+        let has_start = settings.iter().any(|setting| setting.key == "start_date");
+        if let Some(catchup) = settings.iter().find(|s| s.key == "catchup" && options.catchup && !has_start) {
+            errors.under(
+                catchup.key.span(),
+                "`catchup` fills the runs missed since `start_date`, and this biz has no `start_date`",
+            );
+        }
+        options
+    }
+
+    fn set(&mut self, setting: &Setting, dates: &mut Dates) -> syn::Result<bool> {
+        match setting.key.to_string().as_str() {
+            "schedule" => self.schedule = Some(value::schedule(setting.value()?)?),
+            "timezone" => self.timezone = Some(value::timezone(setting.value()?)?),
+            "start_date" => dates.start = Some(value::date(setting.value()?)?),
+            "end_date" => dates.end = Some(value::date(setting.value()?)?),
+            "catchup" => self.catchup = value::boolean(setting.value()?)?,
+            "tags" => self.tags = value::strings(setting.value()?)?,
+            "owner" => self.owner = value::string(setting.value()?)?.value(),
+            "dag_id" => self.dag_id = Some(dag_id(setting.value()?)?),
+            "crate" => self.krate = Some(path(setting.value()?)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+#[derive(Default)]
+struct Dates {
+    start: Option<(syn::LitStr, chrono::NaiveDateTime)>,
+    end: Option<(syn::LitStr, chrono::NaiveDateTime)>,
+}
+
+fn dag_id(value: &Expr) -> syn::Result<String> {
+    let text = value::string(value)?;
+    let id = text.value();
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if id.is_empty() || !id.chars().all(fits) {
+        return Err(syn::Error::new(text.span(), "a DAG id is made of letters, digits, `.`, `_` and `-`"));
+    }
+    Ok(id)
+}
+
+fn path(value: &Expr) -> syn::Result<Path> {
+    match value {
+        Expr::Path(path) if path.attrs.is_empty() && path.qself.is_none() => Ok(path.path.clone()),
+        // In quotes too, as serde has it.
+        text => value::string(text)?.parse(),
+    }
+}

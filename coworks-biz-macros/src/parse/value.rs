@@ -1,0 +1,216 @@
+//! The values of options: each reader takes an expression and says how it is written.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono_tz::Tz;
+use croner::Cron;
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Error, Expr, ExprLit, Lit, LitStr, Result};
+
+use crate::errors::did_you_mean;
+
+pub fn string(value: &Expr) -> Result<LitStr> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text.clone()),
+        _ => Err(Error::new_spanned(value, "this must be a text in quotes")),
+    }
+}
+
+pub fn boolean(value: &Expr) -> Result<bool> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Bool(flag), .. }) => Ok(flag.value),
+        _ => Err(Error::new_spanned(value, "this must be `true` or `false`")),
+    }
+}
+
+pub fn number(value: &Expr) -> Result<u32> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse(),
+        _ => Err(Error::new_spanned(value, "this must be a whole number, such as `3`")),
+    }
+}
+
+/// One text, or a list of them.
+pub fn strings(value: &Expr) -> Result<Vec<String>> {
+    match value {
+        Expr::Array(list) => list.elems.iter().map(|item| Ok(string(item)?.value())).collect(),
+        one => Ok(vec![string(one)?.value()]),
+    }
+}
+
+pub fn duration(value: &Expr) -> Result<Duration> {
+    const HOW: &str = "a duration is written like \"30s\", \"5m\" or \"1h 30m\"";
+    let Ok(text) = string(value) else { return Err(Error::new_spanned(value, HOW)) };
+    humantime::parse_duration(&text.value())
+        .map_err(|e| Error::new(text.span(), format!("`{}` is no duration: {e}; {HOW}", text.value())))
+}
+
+/// A duration as the code that makes it.
+pub fn duration_tokens(duration: Duration) -> TokenStream {
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    quote!(::core::time::Duration::new(#seconds, #nanos))
+}
+
+pub fn timezone(value: &Expr) -> Result<Tz> {
+    let text = string(value)?;
+    text.value().parse().map_err(|_| {
+        let meant = did_you_mean(&text.value(), chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+        let how = if meant.is_empty() { "; one is written like \"Europe/Paris\"" } else { "" };
+        Error::new(text.span(), format!("there is no time zone `{}`{meant}{how}", text.value()))
+    })
+}
+
+/// A date, or a date and a time.
+pub fn date(value: &Expr) -> Result<(LitStr, NaiveDateTime)> {
+    const HOW: &str = "a date is written like \"2023-01-31\" or \"2023-01-31T06:00:00\"";
+    let Ok(text) = string(value) else { return Err(Error::new_spanned(value, HOW)) };
+    let written = text.value();
+    let date = written.parse::<NaiveDate>().map(|date| date.and_time(NaiveTime::MIN));
+    match date.or_else(|_| written.parse::<NaiveDateTime>()) {
+        Ok(date) => Ok((text, date)),
+        Err(e) => Err(Error::new(text.span(), format!("`{written}` is no date: {e}; {HOW}"))),
+    }
+}
+
+/// The moment a local time is in its zone, in seconds since the epoch.
+pub fn moment((text, date): &(LitStr, NaiveDateTime), zone: Tz) -> Result<i64> {
+    match date.and_local_timezone(zone).earliest() {
+        Some(moment) => Ok(moment.timestamp()),
+        None => Err(Error::new(text.span(), format!("this moment was skipped by the clocks of {zone}"))),
+    }
+}
+
+/// When a biz runs by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schedule {
+    Cron(String),
+    Every(Duration),
+    Once,
+    Continuous,
+}
+
+const PRESETS: [(&str, &str); 8] = [
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@quarterly", "0 0 1 */3 *"),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+];
+
+pub fn schedule(value: &Expr) -> Result<Schedule> {
+    let text = string(value)?;
+    read_schedule(text.value().trim()).map_err(|message| Error::new(text.span(), message))
+}
+
+fn read_schedule(written: &str) -> std::result::Result<Schedule, String> {
+    match written {
+        "@once" => return Ok(Schedule::Once),
+        "@continuous" => return Ok(Schedule::Continuous),
+        _ => {}
+    }
+    if written.starts_with('@') {
+        if let Some((_, cron)) = PRESETS.iter().find(|(preset, _)| *preset == written) {
+            return Ok(Schedule::Cron((*cron).to_owned()));
+        }
+        let presets = PRESETS.iter().map(|(preset, _)| *preset).chain(["@once", "@continuous"]);
+        let meant = did_you_mean(written, presets.clone());
+        let all = presets.collect::<Vec<_>>().join(", ");
+        return Err(format!("there is no preset `{written}`{meant}; there are {all}"));
+    }
+    if !written.contains(' ') && written.starts_with(|c: char| c.is_ascii_digit()) {
+        return match humantime::parse_duration(written) {
+            Ok(Duration::ZERO) => Err("an interval must be longer than nothing".to_owned()),
+            Ok(interval) => Ok(Schedule::Every(interval)),
+            Err(e) => {
+                Err(format!("`{written}` is no interval: {e}; one is written like \"15m\" or \"1h30m\""))
+            }
+        };
+    }
+    const HOW: &str = "it has 5 fields, minute hour day month weekday, such as \"30 6 * * 1\", \
+                       or 6 with the second in front";
+    match written.split_whitespace().count() {
+        5 | 6 => {}
+        n => return Err(format!("`{written}` is no cron expression: it has {n} fields; {HOW}")),
+    }
+    let cron: Cron = written.parse().map_err(|e| {
+        let reason = format!("{e}");
+        let reason = reason.split_once(": ").map_or(reason.as_str(), |(_, reason)| reason);
+        format!("`{written}` is no cron expression: {}; {HOW}", reason.trim_end_matches('.'))
+    })?;
+    let never = cron.find_next_occurrence(&DateTime::<Utc>::UNIX_EPOCH, false).is_err();
+    if never {
+        return Err(format!("`{written}` never comes: no date fits it"));
+    }
+    Ok(Schedule::Cron(written.to_owned()))
+}
+
+/// The trigger rules: as they are written, and as the runtime calls them.
+const TRIGGER_RULES: [(&str, &str); 12] = [
+    ("all_success", "AllSuccess"),
+    ("all_failed", "AllFailed"),
+    ("all_done", "AllDone"),
+    ("all_done_min_one_success", "AllDoneMinOneSuccess"),
+    ("all_skipped", "AllSkipped"),
+    ("one_success", "OneSuccess"),
+    ("one_failed", "OneFailed"),
+    ("one_done", "OneDone"),
+    ("none_failed", "NoneFailed"),
+    ("none_failed_min_one_success", "NoneFailedMinOneSuccess"),
+    ("none_skipped", "NoneSkipped"),
+    ("always", "Always"),
+];
+
+/// The runtime's name of a trigger rule, which is written as a word or a text.
+pub fn trigger_rule(value: &Expr) -> Result<&'static str> {
+    let written = match value {
+        Expr::Path(path) => path.path.get_ident().map(ToString::to_string),
+        text => string(text).ok().map(|text| text.value()),
+    };
+    let all = TRIGGER_RULES.iter().map(|(rule, _)| *rule);
+    let Some(written) = written else {
+        let all = all.collect::<Vec<_>>().join(", ");
+        return Err(Error::new_spanned(value, format!("a trigger rule is one of {all}")));
+    };
+    match TRIGGER_RULES.iter().find(|(rule, _)| *rule == written) {
+        Some((_, name)) => Ok(name),
+        None => {
+            let meant = did_you_mean(&written, all.clone());
+            let all = all.collect::<Vec<_>>().join(", ");
+            let message = format!("there is no trigger rule `{written}`{meant}; there are {all}");
+            Err(Error::new_spanned(value, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_cron_and_intervals_are_told_apart() {
+        assert_eq!(read_schedule("@daily"), Ok(Schedule::Cron("0 0 * * *".into())));
+        assert_eq!(read_schedule("30 6 * * 1"), Ok(Schedule::Cron("30 6 * * 1".into())));
+        assert_eq!(read_schedule("15m"), Ok(Schedule::Every(Duration::from_secs(900))));
+        assert_eq!(read_schedule("@once"), Ok(Schedule::Once));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        for (written, part) in [
+            ("@dayly", "did you mean `@daily`?"),
+            ("* * * *", "it has 4 fields"),
+            ("61 * * * *", "61"),
+            ("15x", "no interval"),
+            ("0s", "longer than nothing"),
+            ("0 0 30 2 *", "never comes"),
+        ] {
+            let message = read_schedule(written).unwrap_err();
+            assert!(message.contains(part), "{written}: {message}");
+        }
+    }
+}

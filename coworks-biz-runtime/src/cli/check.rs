@@ -1,0 +1,180 @@
+//! `list` and `check`: what this program has, and whether it can run.
+
+use std::collections::HashSet;
+
+use chrono::Utc;
+use serde::Serialize;
+
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, table};
+use super::show::{iso, local, print_json};
+use super::{App, Exit, Failure, Output};
+use crate::config::Config;
+use crate::dag::Dag;
+use crate::schedule::next_tick;
+use crate::task::Definition;
+use crate::tech::Token;
+
+#[derive(Serialize)]
+struct BizJson {
+    biz: &'static str,
+    description: &'static str,
+    schedule: Option<String>,
+    timezone: &'static str,
+    next: Option<String>,
+    tags: &'static [&'static str],
+    owner: &'static str,
+    tasks: usize,
+    source: String,
+}
+
+pub(super) fn list(app: &App, output: Output) -> Result<Exit, Failure> {
+    let now = Utc::now();
+    let next = |dag: &Dag| next_tick(dag, now).map_err(|e| Failure::usage(e.to_string()));
+    if output == Output::Json {
+        let list = app.definitions.iter().map(|definition| {
+            let dag = definition.dag;
+            Ok(BizJson {
+                biz: dag.dag_id,
+                description: dag.description,
+                schedule: dag.schedule.map(|schedule| schedule.to_string()),
+                timezone: dag.timezone,
+                next: next(dag)?.map(iso),
+                tags: dag.tags,
+                owner: dag.owner,
+                tasks: dag.tasks.len(),
+                source: format!("{}:{}", dag.source.file, dag.source.line),
+            })
+        });
+        print_json(&list.collect::<Result<Vec<_>, Failure>>()?)?;
+        return Ok(Exit::Done);
+    }
+    let mut rows = vec![["BIZ", "SCHEDULE", "NEXT TICK", "TASKS", "DESCRIPTION"].map(str::to_owned).to_vec()];
+    for definition in &app.definitions {
+        let dag = definition.dag;
+        rows.push(vec![
+            dag.dag_id.to_owned(),
+            dag.schedule.map_or_else(|| "-".to_owned(), |schedule| schedule.to_string()),
+            next(dag)?.map_or_else(|| "-".to_owned(), local),
+            dag.tasks.len().to_string(),
+            dag.description.lines().next().unwrap_or_default().to_owned(),
+        ]);
+    }
+    for (index, line) in table(&rows, &[3]).iter().enumerate() {
+        let line = line.join("  ");
+        match index {
+            0 => anstream::println!("{DIM}{line}{DIM:#}"),
+            _ => anstream::println!("{line}"),
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Something that `check` found.
+#[derive(Serialize)]
+struct Finding {
+    biz: &'static str,
+    /// `error` where the biz cannot run, else `note`.
+    level: &'static str,
+    source: String,
+    text: String,
+}
+
+pub(super) fn check(
+    definitions: &[&'static Definition],
+    config: &Config,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let findings: Vec<_> = definitions.iter().flat_map(|definition| examine(definition, config)).collect();
+    let broken = findings.iter().any(|finding| finding.level == "error");
+    match output {
+        Output::Json => print_json(&findings)?,
+        Output::Text => {
+            for Finding { biz, level, source, text } in &findings {
+                let style = if *level == "error" { ERROR } else { WARNING };
+                anstream::println!(
+                    "{style}{level:<5}{style:#} {BOLD}{biz}{BOLD:#} {DIM}{source}{DIM:#} {text}"
+                );
+            }
+            let ok = definitions.len()
+                - findings.iter().filter(|f| f.level == "error").map(|f| f.biz).collect::<HashSet<_>>().len();
+            anstream::println!("{GOOD}{ok} of {} can run{GOOD:#}", definitions.len());
+        }
+    }
+    Ok(if broken { Exit::Refused } else { Exit::Done })
+}
+
+fn examine(definition: &'static Definition, config: &Config) -> Vec<Finding> {
+    let dag = definition.dag;
+    let finding = |level, line: u32, text: String| Finding {
+        biz: dag.dag_id,
+        level,
+        source: format!("{}:{line}", dag.source.file),
+        text,
+    };
+    let mut findings = Vec::new();
+    if let Err(e) = next_tick(dag, Utc::now()) {
+        findings.push(finding("error", dag.source.line, e.to_string()));
+    }
+    let mut asked = HashSet::new();
+    for (task, call) in definition.calls() {
+        match call.token {
+            Token::Secret(name) if asked.insert(name) => {
+                if let Err(missing) = config.secrets.get(name) {
+                    findings.push(finding("error", task.line, missing.to_string()));
+                }
+            }
+            Token::Literal(_) => findings.push(finding(
+                "note",
+                task.line,
+                format!("the token of `{}` is in the source; `secret(\"NAME\")` keeps it out", task.task_id),
+            )),
+            Token::Secret(_) | Token::None => {}
+        }
+    }
+    let mailed = |task: &&crate::dag::Task| {
+        !task.options.email.is_empty() && (task.options.email_on_failure || task.options.email_on_retry)
+    };
+    if dag.tasks.iter().any(|task| mailed(&task)) {
+        let text =
+            "e-mail is asked for, and this version of coworks-biz sends none: failures are in the log only";
+        findings.push(finding("note", dag.source.line, text.to_owned()));
+    }
+    for (from, to) in redundant(dag) {
+        let (from, task) = (&dag.tasks[from as usize], &dag.tasks[to as usize]);
+        let text = format!("`{} >> {}` follows from the other edges", from.task_id, task.task_id);
+        findings.push(finding("note", task.line, text));
+    }
+    findings
+}
+
+/// The edges that a longer way makes unnecessary.
+fn redundant(dag: &Dag) -> Vec<(u32, u32)> {
+    let mut redundant = Vec::new();
+    for (to, task) in dag.tasks.iter().enumerate() {
+        // An input is no order that somebody wrote.
+        let written = || task.upstream.iter().copied().filter(|from| !task.inputs.contains(from));
+        for from in written().filter(|_| task.upstream.len() > 1) {
+            let others = task.upstream.iter().copied().filter(|&other| other != from);
+            if reaches(dag, from, others.collect()) {
+                redundant.push((from, to as u32));
+            }
+        }
+    }
+    redundant
+}
+
+/// Whether `from` is above one of these tasks.
+fn reaches(dag: &Dag, from: u32, mut open: Vec<u32>) -> bool {
+    let mut seen = HashSet::new();
+    while let Some(task) = open.pop() {
+        for &above in dag.tasks[task as usize].upstream {
+            if above == from {
+                return true;
+            }
+            if seen.insert(above) {
+                open.push(above);
+            }
+        }
+    }
+    false
+}

@@ -1,0 +1,291 @@
+//! The binary's face: its verbs, what they print, and how they exit.
+//!
+//! Data goes to stdout, everything else to stderr.
+
+mod check;
+mod graph;
+mod output;
+mod progress;
+mod run;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, ConfigError, Flags};
+use crate::engine::EngineError;
+use crate::store::StoreError;
+use crate::task::Definition;
+
+/// A program of business services: what `main![..]` makes.
+#[derive(Debug)]
+pub struct App {
+    definitions: Vec<&'static Definition>,
+    #[cfg(feature = "local")]
+    local: Option<fn() -> crate::local::Services>,
+}
+
+/// How a program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Exit {
+    Done = 0,
+    RunFailed = 1,
+    Usage = 2,
+    Engine = 3,
+    TimedOut = 4,
+    Refused = 5,
+    Interrupted = 130,
+}
+
+/// What ends a verb before its work is done: a sentence, and the exit code that belongs to it.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self { exit: Exit::Engine, message: error.to_string() }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let exit = match error {
+            EngineError::Refused(_) => Exit::Refused,
+            EngineError::Store(_) | EngineError::Client(_) | EngineError::Stopped(_) => Exit::Engine,
+        };
+        Self { exit, message: error.to_string() }
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+
+    /// The database file [env: COWORKS_BIZ_DB; default: .coworks-biz/biz.db]
+    #[arg(long, global = true, value_name = "FILE")]
+    db: Option<PathBuf>,
+
+    /// Say only warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Say more: also what tasks log at debug level
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Execute one run in this process, and wait for it
+    Run(RunArguments),
+    /// List the business services of this program
+    List {
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+    /// Draw the DAG of a biz
+    Graph {
+        /// The biz; may be left out where there is only one
+        biz: Option<String>,
+        /// The form of the drawing
+        #[arg(short, long, value_enum, default_value_t)]
+        format: GraphFormat,
+    },
+    /// Show a run: its tasks, their states, tries, durations and errors
+    Show {
+        /// The run id; the last run when it is left out
+        run_id: Option<String>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+    /// Print what the tasks of a run have logged
+    Logs {
+        /// The run id; the last run when it is left out
+        run_id: Option<String>,
+        /// Only of this task
+        #[arg(short, long)]
+        task: Option<String>,
+        /// Only of this try
+        #[arg(long = "try", value_name = "N")]
+        try_number: Option<u32>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+    /// Check what can be checked before anything runs: secrets, tokens, schedules
+    Check {
+        /// The biz; all of them when it is left out
+        biz: Option<String>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    /// The biz; may be left out where there is only one
+    biz: Option<String>,
+    /// What the run is triggered with: JSON, or @FILE
+    #[arg(long, value_name = "JSON", conflicts_with = "resume")]
+    conf: Option<String>,
+    /// The moment the run stands for, such as 2026-01-31T06:00:00Z; now when it is left out
+    #[arg(long, value_name = "DATE", conflicts_with = "resume")]
+    logical_date: Option<DateTime<Utc>>,
+    /// Go on with a run that was stopped or killed
+    #[arg(long, value_name = "RUN_ID", conflicts_with = "biz")]
+    resume: Option<String>,
+    /// Host the services that this program brings along, with an S3 server, in this process
+    #[arg(long)]
+    local: bool,
+    /// Stop after this time, such as 10m, and leave the run to be resumed
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// How many tasks run at once [env: COWORKS_BIZ_PARALLELISM; default: 32]
+    #[arg(long, value_name = "N")]
+    parallelism: Option<usize>,
+    #[command(flatten)]
+    output: OutputArgument,
+}
+
+#[derive(Debug, clap::Args)]
+struct OutputArgument {
+    /// The form of what is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum GraphFormat {
+    /// For reading here
+    #[default]
+    Ascii,
+    /// For Graphviz
+    Dot,
+    /// For Markdown
+    Mermaid,
+}
+
+impl App {
+    /// A program of these services.
+    pub fn new(definitions: Vec<&'static Definition>) -> Self {
+        Self {
+            definitions,
+            #[cfg(feature = "local")]
+            local: None,
+        }
+    }
+
+    /// What `--local` hosts.
+    #[cfg(feature = "local")]
+    #[must_use]
+    pub fn local(mut self, services: fn() -> crate::local::Services) -> Self {
+        self.local = Some(services);
+        self
+    }
+
+    /// Does what the command line says.
+    pub fn main(self) -> ExitCode {
+        let about = format!("The business services: {}.", self.names().join(", "));
+        let matches = Arguments::command().about(about).try_get_matches();
+        let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+            Ok(arguments) => arguments,
+            Err(error) => {
+                // Help goes to stdout and is no failure; clap knows.
+                let _ = error.print();
+                return ExitCode::from(error.exit_code() as u8);
+            }
+        };
+        let exit = self.perform(arguments).unwrap_or_else(|Failure { exit, message }| {
+            anstream::eprintln!("{}error:{} {message}", output::ERROR, anstyle::Reset);
+            exit
+        });
+        ExitCode::from(exit as u8)
+    }
+
+    fn perform(&self, arguments: Arguments) -> Result<Exit, Failure> {
+        self.refuse_twins()?;
+        let parallelism = match &arguments.verb {
+            Verb::Run(run) => run.parallelism,
+            _ => None,
+        };
+        let config = Config::load(Flags { db: arguments.db.clone(), parallelism })?;
+        progress::install(&config, arguments.quiet, arguments.verbose);
+        match arguments.verb {
+            Verb::Run(run) => run::run(self, config, run),
+            Verb::List { output } => check::list(self, output.output),
+            Verb::Graph { biz, format } => graph::graph(self.biz(biz.as_deref())?, format),
+            Verb::Show { run_id, output } => show::show(self, &config, run_id.as_deref(), output.output),
+            Verb::Logs { run_id, task, try_number, output } => {
+                let wanted = show::Wanted { run_id: run_id.as_deref(), task: task.as_deref(), try_number };
+                show::logs(&config, &wanted, output.output)
+            }
+            Verb::Check { biz, output } => match biz {
+                Some(biz) => check::check(&[self.biz(Some(&biz))?], &config, output.output),
+                None => check::check(&self.definitions, &config, output.output),
+            },
+        }
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.definitions.iter().map(|definition| definition.dag.dag_id).collect()
+    }
+
+    /// The biz of this name, or the only one.
+    fn biz(&self, name: Option<&str>) -> Result<&'static Definition, Failure> {
+        let names = self.names();
+        match (name, self.definitions.as_slice()) {
+            (None, [only]) => Ok(only),
+            (None, _) => Err(Failure::usage(format!("which biz? this program has {}", names.join(", ")))),
+            (Some(name), all) => all.iter().copied().find(|d| d.dag.dag_id == name).ok_or_else(|| {
+                let distance = |other: &str| strsim::damerau_levenshtein(name, other);
+                let near = names.iter().copied().filter(|other| distance(other) <= name.len().max(3) / 3);
+                let meant = near.min_by_key(|other| distance(other));
+                let meant = meant.map(|other| format!("; did you mean `{other}`?")).unwrap_or_default();
+                Failure::usage(format!(
+                    "there is no biz `{name}` in this program; it has {}{meant}",
+                    names.join(", ")
+                ))
+            }),
+        }
+    }
+
+    fn refuse_twins(&self) -> Result<(), Failure> {
+        let mut names = self.names();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Failure::usage(format!(
+                "this program has two business services called `{}`: give one another `dag_id`",
+                pair[0]
+            ))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How things look: styles, tables, durations.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Color, Style};
+
+use crate::run::State;
+
+const fn colour(colour: AnsiColor) -> Style {
+    Style::new().fg_color(Some(Color::Ansi(colour)))
+}
+
+pub(super) const ERROR: Style = colour(AnsiColor::Red).bold();
+pub(super) const WARNING: Style = colour(AnsiColor::Yellow);
+pub(super) const GOOD: Style = colour(AnsiColor::Green);
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const BOLD: Style = Style::new().bold();
+
+/// The style and the sign of a state; `None` is that of a task that was not reached.
+pub(super) fn look(state: Option<State>) -> (Style, char) {
+    match state {
+        Some(State::Success) => (GOOD, '✓'),
+        Some(State::Failed) => (ERROR, '✗'),
+        Some(State::UpstreamFailed) => (WARNING, '⊘'),
+        Some(State::Skipped | State::Removed) => (DIM, '⊘'),
+        Some(State::UpForRetry) => (WARNING, '↻'),
+        Some(State::UpForReschedule) => (WARNING, '◷'),
+        Some(State::Running) => (BOLD, '▸'),
+        Some(State::Queued) | None => (DIM, '·'),
+    }
+}
+
+/// A duration as short as it can be read: `12 ms`, `3.4 s`, `5m 2s`.
+pub(super) fn duration(duration: Duration) -> String {
+    match duration {
+        d if d < Duration::from_millis(1) => format!("{} µs", d.as_micros()),
+        d if d < Duration::from_secs(1) => format!("{} ms", d.as_millis()),
+        d if d < Duration::from_secs(60) => format!("{:.1} s", d.as_secs_f64()),
+        d => humantime::format_duration(Duration::from_secs(d.as_secs())).to_string(),
+    }
+}
+
+/// Lines of columns, each as wide as its widest cell. `right` names the columns that are flush right.
+pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> Vec<Vec<String>> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    rows.iter()
+        .map(|row| {
+            row.iter()
+                .enumerate()
+                .map(|(column, cell)| {
+                    let pad = " ".repeat(widths[column] - cell.chars().count());
+                    match right.contains(&column) {
+                        true => format!("{pad}{cell}"),
+                        // The last column needs nothing behind it.
+                        false if column + 1 == columns => cell.clone(),
+                        false => format!("{cell}{pad}"),
+                    }
+                })
+                .collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        let shown = |micros| duration(Duration::from_micros(micros));
+        assert_eq!(shown(15), "15 µs");
+        assert_eq!(shown(12_300), "12 ms");
+        assert_eq!(shown(3_440_000), "3.4 s");
+        assert_eq!(shown(302_500_000), "5m 2s");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows =
+            vec![vec!["é".into(), "1".into(), "x".into()], vec!["long".into(), "10".into(), "y".into()]];
+        assert_eq!(table(&rows, &[1])[0], ["é   ", " 1", "x"]);
+    }
+}

@@ -1,0 +1,169 @@
+//! What happens, as it happens: records as lines on stderr.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Local;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, look};
+use crate::config::{Config, Secrets};
+use crate::run::State;
+use crate::task::Capture;
+
+/// Brings records to the logs of their tasks, and to stderr as far as it is wanted.
+pub(super) fn install(config: &Config, quiet: bool, verbose: bool) {
+    let level = if verbose { Level::DEBUG } else { Level::INFO };
+    // Libraries below say much that concerns nobody here.
+    let quieter = ["aws", "hyper", "hyper_util", "h2", "reqwest", "rustls", "s3s", "s3s_fs"];
+    let filter = Targets::new().with_default(level).with_targets(quieter.map(|name| (name, Level::WARN)));
+    let printed = if quiet { Level::WARN } else { level };
+    let printer = Printer { secrets: Arc::clone(&config.secrets) };
+    // A program that has a subscriber of its own keeps it, and has its own reasons.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(Capture)
+        .with(printer.with_filter(Targets::new().with_default(printed)))
+        .try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let text = panic.payload_as_str().unwrap_or("with a value that is no text");
+        tracing::error!("panicked{place}: {text}");
+    }));
+}
+
+struct Printer {
+    secrets: Arc<Secrets>,
+}
+
+/// The id of the task of a span.
+struct TaskId(String);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
+    fn on_new_span(
+        &self,
+        attributes: &tracing::span::Attributes<'_>,
+        id: &tracing::span::Id,
+        context: Context<'_, S>,
+    ) {
+        if attributes.metadata().target() != "coworks_biz::task" {
+            return;
+        }
+        let mut line = Line::default();
+        attributes.record(&mut line);
+        if let (Some(task), Some(span)) = (line.task_id, context.span(id)) {
+            span.extensions_mut().insert(TaskId(task));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let task = context
+            .event_scope(event)
+            .into_iter()
+            .flatten()
+            .find_map(|span| span.extensions().get::<TaskId>().map(|task| task.0.clone()));
+        if line.task_id.is_none() {
+            line.task_id = task;
+        }
+        let text = line.text(event.metadata());
+        let now = Local::now().format("%H:%M:%S%.3f");
+        let subject = line.task_id.or(line.dag_id).unwrap_or_default();
+        let text = self.secrets.scrub(&text);
+        anstream::eprintln!("{DIM}{now}{DIM:#}  {BOLD}{subject:<18}{BOLD:#} {text}");
+    }
+}
+
+/// The fields of a record.
+#[derive(Default)]
+struct Line {
+    message: String,
+    task_id: Option<String>,
+    dag_id: Option<String>,
+    run_id: Option<String>,
+    state: Option<String>,
+    try_number: Option<u64>,
+    duration: Option<Duration>,
+    due: Option<String>,
+    more: String,
+}
+
+impl Line {
+    fn text(&self, metadata: &tracing::Metadata<'_>) -> String {
+        if metadata.target() == "coworks_biz::engine"
+            && let Some(text) = self.transition()
+        {
+            return text;
+        }
+        let style = match *metadata.level() {
+            Level::ERROR => ERROR,
+            Level::WARN => WARNING,
+            Level::INFO => anstyle::Style::new(),
+            _ => DIM,
+        };
+        format!("{style}{}{}{style:#}", self.message, self.more)
+    }
+
+    /// The engine's own records tell of transitions.
+    fn transition(&self) -> Option<String> {
+        let run = self.run_id.as_deref();
+        match (self.message.as_str(), self.state.as_deref()) {
+            ("run begins", _) => Some(format!("{DIM}run {} begins{DIM:#}", run?)),
+            ("run ends", Some(state)) => {
+                let style = if state == "success" { GOOD } else { ERROR };
+                Some(format!("{style}run ends: {state}{style:#}"))
+            }
+            ("task", Some(word)) => {
+                let state: State = word.parse().ok()?;
+                let (style, sign) = look(Some(state));
+                let mut text = format!("{style}{sign} {word}{style:#}");
+                match (state, self.duration, &self.due) {
+                    (State::UpForRetry, _, Some(due)) => {
+                        let _ = write!(text, " {DIM}after try {}, again at {due}{DIM:#}", self.try_number?);
+                    }
+                    (State::Success | State::Failed, Some(took), _) => {
+                        let _ = write!(text, " {DIM}in {}{DIM:#}", duration(took));
+                    }
+                    _ => {}
+                }
+                Some(text)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "try_number" => self.try_number = Some(value),
+            "duration" => self.duration = Some(Duration::from_micros(value)),
+            _ => self.record_str(field, &value.to_string()),
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message = value.to_owned(),
+            "task_id" => self.task_id = Some(value.to_owned()),
+            "dag_id" => self.dag_id = Some(value.to_owned()),
+            "run_id" => self.run_id = Some(value.to_owned()),
+            "state" => self.state = Some(value.to_owned()),
+            "due" => self.due = Some(value.to_owned()),
+            name => {
+                let _ = write!(self.more, " {DIM}{name}={DIM:#}{value}");
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `run`: one run in this process.
+
+use std::time::Duration;
+
+use futures_util::future::OptionFuture;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{App, Exit, Failure, RunArguments, show};
+use crate::config::Config;
+use crate::engine::{Engine, RunHandle, Trigger};
+use crate::run::RunState;
+use crate::value::Json;
+
+/// How long results that were read may take to be deleted from S3; those that are left are at the next start.
+const SWEEP: Duration = Duration::from_secs(5);
+
+pub(super) fn run(app: &App, config: Config, arguments: RunArguments) -> Result<Exit, Failure> {
+    // Everything that can be refused is refused before anything is touched.
+    let definition = match &arguments.resume {
+        Some(_) => None,
+        None => Some(app.biz(arguments.biz.as_deref())?),
+    };
+    let conf = arguments.conf.as_deref().map(conf).transpose()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure { exit: Exit::Engine, message: format!("no threads to run on: {e}") })?;
+    let exit = runtime.block_on(async {
+        let mut config = config;
+        let _local = match arguments.local {
+            true => Some(host_locally(app, &mut config).await?),
+            false => None,
+        };
+        let engine = Engine::start(&config, &app.definitions)?;
+        let handle = match (&arguments.resume, definition) {
+            (Some(run_id), _) => engine.resume(run_id).await?,
+            (None, Some(definition)) => {
+                let trigger = Trigger { conf, logical_date: arguments.logical_date };
+                engine.trigger(definition, trigger).await?
+            }
+            (None, None) => unreachable!("a biz is there where no run is resumed"),
+        };
+        let run = std::sync::Arc::clone(&handle.run);
+        let exit = watch(&engine, handle, arguments.timeout).await?;
+        drop(engine);
+        show::finished(app, &config, run.number, arguments.output.output)?;
+        let again = format!("{} run --resume '{}'", show::program(), run.run_id);
+        match exit {
+            Exit::Interrupted => eprintln!("stopped before the end; go on with: {again}"),
+            Exit::TimedOut => eprintln!("not done in time; go on with: {again}"),
+            _ => {}
+        }
+        Ok(exit)
+    });
+    // A thread that a task left behind must not hold up the end.
+    runtime.shutdown_background();
+    exit
+}
+
+/// Waits for the run. The first signal and the timeout let what runs come to its end; the second signal does not.
+async fn watch(engine: &Engine, mut handle: RunHandle, timeout: Option<Duration>) -> Result<Exit, Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|e| Failure { exit: Exit::Engine, message: format!("no signals: {e}") });
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let late = OptionFuture::from(timeout.map(tokio::time::sleep));
+    let exit = tokio::select! {
+        state = handle.ended() => {
+            let exit = match state? {
+                RunState::Success => Exit::Done,
+                RunState::Failed | RunState::Running => Exit::RunFailed,
+            };
+            // The run is done and recorded, so that this is only for tidiness.
+            let _ = tokio::time::timeout(SWEEP, engine.drain()).await;
+            return Ok(exit);
+        }
+        Some(()) = late => Exit::TimedOut,
+        _ = interrupt.recv() => Exit::Interrupted,
+        _ = terminate.recv() => Exit::Interrupted,
+    };
+    tracing::warn!("stopping: what runs comes to its end, nothing new starts; once more stops at once");
+    tokio::select! {
+        drained = engine.drain() => drained?,
+        _ = interrupt.recv() => std::process::exit(Exit::Interrupted as i32),
+        _ = terminate.recv() => std::process::exit(Exit::Interrupted as i32),
+    }
+    // What was running may have been the last of it.
+    match tokio::time::timeout(Duration::ZERO, handle.ended()).await {
+        Ok(Ok(RunState::Success)) => Ok(Exit::Done),
+        Ok(Ok(RunState::Failed)) => Ok(Exit::RunFailed),
+        _ => Ok(exit),
+    }
+}
+
+/// `--conf`: JSON, or `@FILE`.
+fn conf(text: &str) -> Result<Json, Failure> {
+    let read;
+    let (text, what) = match text.strip_prefix('@') {
+        None => (text, "--conf".to_owned()),
+        Some(file) => {
+            read = std::fs::read_to_string(file)
+                .map_err(|e| Failure::usage(format!("--conf: {file} cannot be read: {e}")))?;
+            (read.as_str(), format!("--conf: {file}"))
+        }
+    };
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|e| Failure::usage(format!("{what} is no JSON: {e}")))?;
+    Json::encode(&value).map_err(|e| Failure::usage(e.to_string()))
+}
+
+#[cfg(feature = "local")]
+async fn host_locally(app: &App, config: &mut Config) -> Result<crate::local::Local, Failure> {
+    let Some(services) = app.local else {
+        return Err(Failure::usage(
+            "this program brings no services for --local: `main![..; local = services]` names a function that does",
+        ));
+    };
+    let parent = config.db.parent().unwrap_or(std::path::Path::new("."));
+    let started = services().start(&parent.join("local-s3"), &config.bucket).await;
+    let local = started.map_err(|e| Failure {
+        exit: Exit::Engine,
+        message: format!("the local services cannot be started: {e}"),
+    })?;
+    local.configure(config);
+    tracing::info!("local services at {}, S3 at {}", local.gateway_url(), local.s3().endpoint);
+    Ok(local)
+}
+
+#[cfg(not(feature = "local"))]
+async fn host_locally(_: &App, _: &mut Config) -> Result<std::convert::Infallible, Failure> {
+    Err(Failure::usage(
+        "this program was built without the feature `local` of coworks-biz, which --local needs",
+    ))
+}

@@ -1,0 +1,298 @@
+//! `show` and `logs`: what the database remembers of a run.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Local, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, look, table};
+use super::{App, Exit, Failure, Output};
+use crate::config::Config;
+use crate::run::{RunState, State};
+use crate::store::{LogRecord, Reader, RunRecord, TaskRecord};
+
+/// A run as it is printed as JSON.
+#[derive(Serialize)]
+struct RunJson<'a> {
+    biz: &'a str,
+    run_id: &'a str,
+    state: &'a str,
+    logical_date: String,
+    start_date: String,
+    end_date: Option<String>,
+    tasks: Vec<TaskJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct TaskJson<'a> {
+    task_id: &'a str,
+    map_index: i32,
+    state: Option<&'a str>,
+    try_number: u32,
+    start_date: Option<String>,
+    end_date: Option<String>,
+    xcom: serde_json::Map<String, serde_json::Value>,
+    error: Option<&'a str>,
+}
+
+/// The log lines that are wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) run_id: Option<&'a str>,
+    pub(super) task: Option<&'a str>,
+    pub(super) try_number: Option<u32>,
+}
+
+pub(super) fn show(
+    app: &App,
+    config: &Config,
+    run_id: Option<&str>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let reader = Reader::open(&config.db)?;
+    let run = find(&reader, run_id)?;
+    print(app, &reader, &run, output)?;
+    Ok(Exit::Done)
+}
+
+/// What `run` prints at its end.
+pub(super) fn finished(app: &App, config: &Config, number: i64, output: Output) -> Result<(), Failure> {
+    let reader = Reader::open(&config.db)?;
+    let run = reader.runs(None, u32::MAX)?.into_iter().find(|run| run.number == number);
+    match run {
+        Some(run) => print(app, &reader, &run, output),
+        None => Err(Failure { exit: Exit::Engine, message: format!("run {number} is not in the database") }),
+    }
+}
+
+fn find(reader: &Reader, run_id: Option<&str>) -> Result<RunRecord, Failure> {
+    match run_id {
+        Some(run_id) => reader.run(None, run_id)?.ok_or_else(|| {
+            let last = reader.runs(None, 1).ok().and_then(|runs| runs.into_iter().next());
+            let last = last.map(|run| format!("; the last one is `{}`", run.run_id)).unwrap_or_default();
+            Failure::usage(format!("there is no run `{run_id}` in the database{last}"))
+        }),
+        None => {
+            reader.runs(None, 1)?.into_iter().next().ok_or_else(|| Failure::usage("nothing has run here yet"))
+        }
+    }
+}
+
+fn print(app: &App, reader: &Reader, run: &RunRecord, output: Output) -> Result<(), Failure> {
+    let tasks = in_order(app, run, reader.tasks(run.number)?);
+    match output {
+        Output::Text => {
+            anstream::println!("{}", text(run, &tasks));
+            Ok(())
+        }
+        Output::Json => {
+            let mut xcoms: HashMap<(String, i32), serde_json::Map<_, _>> = HashMap::new();
+            for (task, map_index, key, json) in reader.xcoms(run.number)? {
+                let value = serde_json::from_str(json.as_str()).unwrap_or(serde_json::Value::Null);
+                xcoms.entry((task, map_index)).or_default().insert(key, value);
+            }
+            let json = RunJson {
+                biz: &run.dag_id,
+                run_id: &run.run_id,
+                state: run.state.as_str(),
+                logical_date: iso(run.logical_date),
+                start_date: iso(run.start_date),
+                end_date: run.end_date.map(iso),
+                tasks: tasks
+                    .iter()
+                    .map(|task| TaskJson {
+                        task_id: &task.task_id,
+                        map_index: task.map_index,
+                        state: task.state().map(State::as_str),
+                        try_number: task.try_number(),
+                        start_date: task.record.as_ref().and_then(|r| r.start_date).map(iso),
+                        end_date: task.record.as_ref().and_then(|r| r.end_date).map(iso),
+                        xcom: xcoms.remove(&(task.task_id.clone(), task.map_index)).unwrap_or_default(),
+                        error: task.record.as_ref().and_then(|r| r.error.as_deref()),
+                    })
+                    .collect(),
+            };
+            print_json(&json)
+        }
+    }
+}
+
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Failure { exit: Exit::Engine, message: format!("this cannot be printed: {e}") })?;
+    println!("{text}");
+    Ok(())
+}
+
+/// A task of a run, reached or not.
+struct Row {
+    task_id: String,
+    map_index: i32,
+    record: Option<TaskRecord>,
+}
+
+impl Row {
+    fn state(&self) -> Option<State> {
+        self.record.as_ref().map(|record| record.state)
+    }
+
+    fn try_number(&self) -> u32 {
+        self.record.as_ref().map_or(0, |record| record.try_number)
+    }
+}
+
+/// In the order of the DAG, where this program has it; tasks that were not reached among them.
+fn in_order(app: &App, run: &RunRecord, records: Vec<TaskRecord>) -> Vec<Row> {
+    let row = |record: TaskRecord| Row {
+        task_id: record.task_id.clone(),
+        map_index: record.map_index,
+        record: Some(record),
+    };
+    let Some(definition) = app.definitions.iter().find(|d| d.dag.dag_id == run.dag_id) else {
+        return records.into_iter().map(row).collect();
+    };
+    let mut rows = Vec::new();
+    let mut records: HashMap<String, Vec<TaskRecord>> =
+        records.into_iter().fold(HashMap::new(), |mut by_task, record| {
+            by_task.entry(record.task_id.clone()).or_default().push(record);
+            by_task
+        });
+    for &task in definition.dag.order {
+        let task_id = definition.dag.tasks[task as usize].task_id;
+        match records.remove(task_id) {
+            Some(records) => rows.extend(records.into_iter().map(row)),
+            None => rows.push(Row { task_id: task_id.to_owned(), map_index: -1, record: None }),
+        }
+    }
+    // Tasks that the DAG no longer has.
+    let mut gone: Vec<_> = records.into_values().flatten().map(row).collect();
+    gone.sort_by(|a, b| a.task_id.cmp(&b.task_id));
+    rows.append(&mut gone);
+    rows
+}
+
+fn text(run: &RunRecord, rows: &[Row]) -> String {
+    let heads = ["TASK", "STATE", "TRIES", "DURATION"].map(str::to_owned).to_vec();
+    let cells = rows.iter().map(|row| {
+        let name = match row.map_index {
+            -1 => row.task_id.clone(),
+            index => format!("{}[{index}]", row.task_id),
+        };
+        let took = row.record.as_ref().and_then(|r| (r.end_date? - r.start_date?).to_std().ok());
+        let tries = row.try_number();
+        vec![
+            name,
+            row.state().map_or("-", State::as_str).to_owned(),
+            if tries == 0 { "-".to_owned() } else { tries.to_string() },
+            took.map_or_else(|| "-".to_owned(), duration),
+        ]
+    });
+    let lines = table(&std::iter::once(heads).chain(cells).collect::<Vec<_>>(), &[2, 3]);
+    let mut text = format!("  {DIM}{}{DIM:#}\n", lines[0].join("  "));
+    for (line, row) in lines[1..].iter().zip(rows) {
+        let (style, sign) = look(row.state());
+        let [name, state, tries, took] = line.as_slice() else { continue };
+        let _ = writeln!(text, "{style}{sign}{style:#} {name}  {style}{state}{style:#}  {tries}  {took}");
+        let Some(record) = &row.record else { continue };
+        if let Some(error) = &record.error {
+            let _ = writeln!(text, "    {style}{error}{style:#}");
+        }
+        if let Some(object) = &record.waits_for {
+            let until = record.due_at.map(|at| format!(" until {}", local(at))).unwrap_or_default();
+            let _ = writeln!(text, "    {WARNING}waits for {object}{until}{WARNING:#}");
+        } else if let (State::UpForRetry, Some(at)) = (record.state, record.due_at) {
+            let _ = writeln!(text, "    {WARNING}tried again at {}{WARNING:#}", local(at));
+        }
+        if record.interruptions > 0 {
+            let _ = writeln!(
+                text,
+                "    {DIM}interrupted {} times by a dying process{DIM:#}",
+                record.interruptions
+            );
+        }
+    }
+    let took = run.end_date.and_then(|end| (end - run.start_date).to_std().ok()).map(duration);
+    let (style, verb) = match run.state {
+        RunState::Success => (GOOD, "succeeded"),
+        RunState::Failed => (ERROR, "failed"),
+        RunState::Running => (WARNING, "has not ended"),
+    };
+    let took = took.map(|took| format!(" in {took}")).unwrap_or_default();
+    let _ = write!(text, "\n{BOLD}{}{BOLD:#} {style}{verb}{style:#}{took}", run.dag_id);
+    let _ = write!(text, "\n{DIM}run {} of {}{DIM:#}", run.run_id, local(run.logical_date));
+    text
+}
+
+pub(super) fn logs(config: &Config, wanted: &Wanted, output: Output) -> Result<Exit, Failure> {
+    let reader = Reader::open(&config.db)?;
+    let run = find(&reader, wanted.run_id)?;
+    if let Some(task) = wanted.task
+        && !reader.tasks(run.number)?.iter().any(|record| record.task_id == task)
+    {
+        return Err(Failure::usage(format!("run `{}` has reached no task `{task}`", run.run_id)));
+    }
+    for piece in reader.logs(run.number, wanted.task)? {
+        if wanted.try_number.is_some_and(|wanted| wanted != piece.try_number) {
+            continue;
+        }
+        for line in piece.records.lines() {
+            match output {
+                Output::Json => println!("{}", json_line(&piece, line)),
+                Output::Text => anstream::println!("{}", text_line(&piece, line)),
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn json_line(piece: &LogRecord, line: &str) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        task_id: &'a str,
+        map_index: i32,
+        try_number: u32,
+        record: Option<&'a RawValue>,
+    }
+    let record = serde_json::from_str(line).ok();
+    let LogRecord { task_id, map_index, try_number, .. } = piece;
+    let line = Line { task_id, map_index: *map_index, try_number: *try_number, record };
+    serde_json::to_string(&line).unwrap_or_default()
+}
+
+fn text_line(piece: &LogRecord, line: &str) -> String {
+    let Ok(serde_json::Value::Object(record)) = serde_json::from_str(line) else { return line.to_owned() };
+    let field = |name: &str| record.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    let at = field("timestamp").parse::<DateTime<Utc>>().map(local).unwrap_or_default();
+    let style = match field("level") {
+        "error" | "critical" => ERROR,
+        "warning" => WARNING,
+        _ => anstyle::Style::new(),
+    };
+    let mut text = format!(
+        "{DIM}{at}{DIM:#}  {BOLD}{}{BOLD:#} {DIM}try {}{DIM:#}  {style}{:<7}{style:#}  {}",
+        piece.task_id,
+        piece.try_number,
+        field("level"),
+        field("event")
+    );
+    let own = ["timestamp", "level", "event", "logger"];
+    for (name, value) in record.iter().filter(|(name, _)| !own.contains(&name.as_str())) {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let _ = write!(text, " {DIM}{name}={DIM:#}{value}");
+    }
+    text
+}
+
+/// How this program is called, for commands that it recommends.
+pub(super) fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "<program>".to_owned())
+}
+
+pub(super) fn iso(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+pub(super) fn local(at: DateTime<Utc>) -> String {
+    at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S%.3f %:z").to_string()
+}

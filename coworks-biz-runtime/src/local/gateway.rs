@@ -1,0 +1,182 @@
+//! A stand-in for API Gateway and Lambda: the answers of the one, the behaviour of the other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use tower::ServiceExt;
+
+use super::Service;
+use crate::store::Object;
+use crate::tech::Results;
+
+/// What a gateway gives a service before it answers itself.
+const LONGEST: Duration = Duration::from_secs(29);
+
+/// The largest body, in bytes.
+const LARGEST: usize = 256 * 1024 * 1024;
+
+struct Gateway {
+    services: HashMap<(String, String), Service>,
+    results: Arc<Results>,
+}
+
+/// The gateway: services are at `/{api_id}/{stage}`.
+pub(super) fn app(services: Vec<Service>, results: Arc<Results>) -> Router {
+    let services = services.into_iter().map(|mut service| {
+        service.entries = service
+            .entries
+            .fallback(|| async { unknown() })
+            .method_not_allowed_fallback(|| async { unknown() });
+        ((service.api_id.clone(), service.stage.clone()), service)
+    });
+    let gateway = Arc::new(Gateway { services: services.collect(), results });
+    Router::new().fallback(answer).with_state(gateway)
+}
+
+async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let (service, request) = match route(&gateway, request) {
+        Ok(routed) => routed,
+        Err(refusal) => return refusal,
+    };
+    let headers = request.headers().clone();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if header("InvocationType").as_deref() == Some("Event") {
+        let (Some(bucket), Some(key)) = (header("X-CWS-S3Bucket"), header("X-CWS-S3Key")) else {
+            return message(StatusCode::BAD_REQUEST, "an Event call names X-CWS-S3Bucket and X-CWS-S3Key");
+        };
+        let results = Arc::clone(&gateway.results);
+        tokio::spawn(run_and_store(service, request, results, Object { bucket, key }));
+        return StatusCode::OK.into_response();
+    }
+    match tokio::time::timeout(LONGEST, invoke(&service, request)).await {
+        Ok(response) => response,
+        Err(_) => message(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
+    }
+}
+
+/// Finds the service, and the request as the service sees it; or the gateway's own answer.
+#[expect(clippy::result_large_err, reason = "once a request")]
+fn route(gateway: &Gateway, request: Request) -> Result<(Service, Request), Response> {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path().trim_start_matches('/');
+    let mut pieces = path.splitn(3, '/');
+    let (api_id, stage) = (pieces.next().unwrap_or_default(), pieces.next().unwrap_or_default());
+    let entry = pieces.next().unwrap_or_default();
+    let service = gateway.services.get(&(api_id.to_owned(), stage.to_owned())).ok_or_else(unknown)?;
+    if let Some(token) = &service.token {
+        match parts.headers.get(AUTHORIZATION) {
+            None => return Err(message(StatusCode::UNAUTHORIZED, "Unauthorized")),
+            Some(given) if given.as_bytes() == token.as_bytes() => {}
+            Some(_) => {
+                return Err(message(StatusCode::FORBIDDEN, "User is not authorized to access this resource"));
+            }
+        }
+    }
+    let json = |value: &axum::http::HeaderValue| value.as_bytes().starts_with(b"application/json");
+    if !parts.headers.get(CONTENT_TYPE).is_some_and(json) {
+        return Err(message(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type"));
+    }
+    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    parts.uri = format!("/{entry}{query}").parse::<Uri>().map_err(|_| unknown())?;
+    Ok((service.clone(), Request::from_parts(parts, body)))
+}
+
+/// What the service answers, in the form in which a gateway hands it on.
+async fn invoke(service: &Service, request: Request) -> Response {
+    let json = request.headers().get(ACCEPT).is_some_and(|accept| accept == "application/json");
+    let Ok(response) = service.entries.clone().oneshot(request).await;
+    if !json || !is(response.headers(), "text/plain") {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let text = read(body).await;
+    parts.headers.insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+    parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+    let quoted = Value::from(String::from_utf8_lossy(&text).into_owned()).to_string();
+    Response::from_parts(parts, Body::from(quoted))
+}
+
+/// What Lambda does with an event: runs it, and stores what it answers.
+async fn run_and_store(service: Service, request: Request, results: Arc<Results>, object: Object) {
+    let Ok(response) = service.entries.oneshot(request).await;
+    let (parts, body) = response.into_parts();
+    let status = parts.status.as_u16();
+    let bytes = read(body).await;
+    let text = || Value::from(String::from_utf8_lossy(&bytes).into_owned());
+    let body = match bytes.is_empty() {
+        true => Value::from(""),
+        false if is(&parts.headers, "application/json") => {
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| text())
+        }
+        false => text(),
+    };
+    let binary = is(&parts.headers, "application/octet-stream");
+    let stored = match binary {
+        true => bytes.to_vec(),
+        false => {
+            let headers: Map<String, Value> = parts
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+                .collect();
+            let envelope =
+                json!({ "statusCode": status, "headers": headers, "body": body, "isBase64Encoded": false });
+            ascii(&envelope.to_string()).into_bytes()
+        }
+    };
+    if let Err(e) = results.write(&object, stored).await {
+        tracing::error!("the local service could not store its answer: {e}");
+    }
+}
+
+/// JSON with every other character escaped, as Python writes it.
+fn ascii(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+        } else {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    escaped
+}
+
+async fn read(body: Body) -> Bytes {
+    to_bytes(body, LARGEST).await.unwrap_or_default()
+}
+
+fn is(headers: &HeaderMap, kind: &str) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(kind.as_bytes()))
+}
+
+/// API Gateway's answer to a path or a method that it does not know.
+fn unknown() -> Response {
+    message(StatusCode::FORBIDDEN, "Missing Authentication Token")
+}
+
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, axum::Json(json!({ "message": text }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_answer_is_ascii() {
+        assert_eq!(ascii("\"é😀\""), r#""\u00e9\ud83d\ude00""#);
+        assert_eq!(serde_json::from_str::<String>(&ascii("\"é😀\"")).unwrap(), "é😀");
+    }
+}
