@@ -8,9 +8,9 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Ident, Type};
+use syn::{Ident, ReturnType, Type};
 
-use super::runtime_name;
+use super::{runtime_name, runtime_under};
 use crate::model::{Argument, Kind, Model};
 use crate::parse::FunctionTask;
 use crate::parse::tech::{Asynchronous, Service, TechCall, Token};
@@ -101,9 +101,15 @@ fn runner(name: &Ident, model: &Model, task: &FunctionTask, arguments: &[Argumen
     }
     let function = &task.item.sig.ident;
     let call = quote!(#function(#(#passed),*));
+    // What is wrong with the output is told under the type that the function returns.
+    let returns = match &task.item.sig.output {
+        ReturnType::Type(_, ty) => ty.span(),
+        ReturnType::Default => function.span(),
+    };
+    let under = runtime_under(returns);
     let work = match task.item.sig.asyncness {
-        Some(_) => quote!(#rt::task::finish(#call)),
-        None => quote!(#rt::task::finish_blocking(move || #call)),
+        Some(_) => quote_spanned!(returns=> #under::task::finish(#call)),
+        None => quote_spanned!(returns=> #under::task::finish_blocking(move || #call)),
     };
     quote! {
         #[allow(unused_variables)]

@@ -3,7 +3,9 @@
 mod bodies;
 mod dag;
 
-use proc_macro2::TokenStream;
+use std::collections::HashSet;
+
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{Ident, ItemFn, parse_quote};
 
@@ -44,8 +46,10 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
     let Biz { attributes, visibility, name, items, .. } = biz;
     let runtime = runtime_path(biz);
     let rt = runtime_name();
+    // A second one of a name is told as such, and rustc need not tell it again.
+    let mut names = HashSet::new();
     let functions = biz.statements.iter().filter_map(|statement| match statement {
-        Statement::Function(task) => Some(&task.item),
+        Statement::Function(task) => Some(&task.item).filter(|item| names.insert(&item.sig.ident)),
         Statement::Tech(_) | Statement::Order(_) => None,
     });
     // What the errors leave unused is not the user's fault.
@@ -80,7 +84,12 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
 
 /// How emitted code calls the runtime.
 fn runtime_name() -> Ident {
-    format_ident!("__coworks_biz")
+    runtime_under(Span::call_site())
+}
+
+/// The same, where errors about it belong under the user's own tokens.
+fn runtime_under(span: Span) -> Ident {
+    Ident::new("__coworks_biz", span)
 }
 
 fn runtime_path(biz: &Biz) -> TokenStream {

@@ -206,7 +206,9 @@ fn other(expression: &Expr, errors: &mut Errors) {
         Expr::Block(e) => _ = later::<()>(e, "a task group", errors),
         Expr::Call(e) => _ = later::<()>(e, "a call of a function as a task", errors),
         // Names and lists between other operators are meant as an order.
-        Expr::Binary(_) => _ = Order::parse(expression, errors),
+        Expr::Binary(e) if [&e.left, &e.right].iter().all(|side| Order::is_operand(side)) => {
+            _ = Order::parse(expression, errors);
+        }
         _ => errors.at(expression, PLAN),
     }
 }

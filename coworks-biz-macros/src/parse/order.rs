@@ -31,6 +31,16 @@ impl Order {
         }
     }
 
+    /// Whether this expression may name tasks, or a list of them.
+    pub fn is_operand(expression: &Expr) -> bool {
+        match expression {
+            Expr::Path(_) | Expr::Field(_) | Expr::Array(_) => true,
+            Expr::Paren(inner) => Self::is_operand(&inner.expr),
+            Expr::Binary(binary) => Self::is_operand(&binary.left) && Self::is_operand(&binary.right),
+            _ => false,
+        }
+    }
+
     /// Reads an expression; `None` where something in it is no task.
     pub fn parse(expression: &Expr, errors: &mut Errors) -> Option<Self> {
         match expression {

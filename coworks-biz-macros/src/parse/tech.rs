@@ -8,7 +8,7 @@ use syn::{Expr, Ident, LitStr, Token};
 
 use super::options::{Setting, settings, unknown};
 use super::value;
-use crate::errors::{Errors, did_you_mean};
+use crate::errors::{Errors, did_you_mean_or_all};
 
 /// A call as it is written.
 pub struct TechCall {
@@ -71,7 +71,7 @@ impl TechCall {
 
     fn read(input: ParseStream, span: Span, errors: &mut Errors) -> Option<Self> {
         let asynchronous = input.parse::<Option<Token![async]>>().ok().flatten().is_some();
-        let head = method(input).and_then(|method| Ok((method, path(input)?)));
+        let head = method(input, span).and_then(|method| Ok((method, path(input, span)?)));
         let Some((method, path)) = errors.take(head) else {
             let _ = input.parse::<proc_macro2::TokenStream>();
             return None;
@@ -88,10 +88,15 @@ impl TechCall {
             },
         };
         let mut given = Given::default();
+        // An option that is not known may have been meant as the one that is missing.
+        let mut all_known = true;
         for setting in &settings {
             match given.set(setting, asynchronous) {
                 Ok(true) => {}
-                Ok(false) => given.refuse(setting, asynchronous, errors),
+                Ok(false) => {
+                    all_known = false;
+                    refuse(setting, asynchronous, errors);
+                }
                 Err(error) => errors.add(error),
             }
         }
@@ -115,7 +120,7 @@ impl TechCall {
                 errors.under(span, "a call has one service: give `api_id` or `url`, not both");
                 None
             }
-            (None, None) if key("api_id").or(key("url")).or(key("cws_name")).or(key("service")).is_none() => {
+            (None, None) if all_known && key("api_id").or(key("url")).is_none() => {
                 errors.under(span, "which service? give `api_id = \"..\"` or `url = \"..\"`");
                 None
             }
@@ -129,7 +134,7 @@ impl TechCall {
                 errors.under(key("no_auth").unwrap_or(span), "`no_auth` says that there is no `token`");
                 None
             }
-            (None, false) if key("token").is_none() => {
+            (None, false) if all_known && key("token").or(key("no_auth")).is_none() => {
                 errors.under(
                     span,
                     "what is it called with? give `token = \"..\"` or `token = secret(\"NAME\")`, or say `no_auth`",
@@ -195,48 +200,48 @@ impl Given {
         }
         Ok(true)
     }
+}
 
-    fn refuse(&self, setting: &Setting, asynchronous: bool, errors: &mut Errors) {
-        let key = setting.key.to_string();
-        let of_async = [ASYNC_OPTIONS, ASYNC_PLANNED].concat();
-        if !asynchronous && of_async.contains(&key.as_str()) {
-            let instead = if key == "timeout" { "; `request_timeout` limits a request" } else { "" };
-            errors.under(
-                setting.key.span(),
-                format!("`{key}` belongs to an asynchronous call, `tech!(async ..)`{instead}"),
-            );
-        } else if asynchronous {
-            let (known, planned) = ([OPTIONS, ASYNC_OPTIONS].concat(), [PLANNED, ASYNC_PLANNED].concat());
-            unknown("`tech!(async ..)`", &setting.key, &known, &planned, errors);
-        } else {
-            unknown("`tech!`", &setting.key, OPTIONS, PLANNED, errors);
-        }
+/// Says why this form of the macro has no such option.
+fn refuse(setting: &Setting, asynchronous: bool, errors: &mut Errors) {
+    let key = setting.key.to_string();
+    let of_async = [ASYNC_OPTIONS, ASYNC_PLANNED].concat();
+    if !asynchronous && of_async.contains(&key.as_str()) {
+        let instead = if key == "timeout" { "; `request_timeout` limits a request" } else { "" };
+        errors.under(
+            setting.key.span(),
+            format!("`{key}` belongs to an asynchronous call, `tech!(async ..)`{instead}"),
+        );
+    } else if asynchronous {
+        let (known, planned) = ([OPTIONS, ASYNC_OPTIONS].concat(), [PLANNED, ASYNC_PLANNED].concat());
+        unknown("`tech!(async ..)`", &setting.key, &known, &planned, errors);
+    } else {
+        unknown("`tech!`", &setting.key, OPTIONS, PLANNED, errors);
     }
 }
 
-fn method(input: ParseStream) -> syn::Result<&'static str> {
-    let all = || METHODS.iter().map(|(method, _)| *method);
-    let word: Ident = input
-        .parse()
-        .map_err(|e| syn::Error::new(e.span(), "a call begins with its method: `GET \"/path\"`"))?;
+/// The span of the next token, or of the macro where none is left.
+fn next(input: ParseStream, end: Span) -> Span {
+    if input.is_empty() { end } else { input.span() }
+}
+
+fn method(input: ParseStream, end: Span) -> syn::Result<&'static str> {
+    let span = next(input, end);
+    let word: Ident =
+        input.parse().map_err(|_| syn::Error::new(span, "a call begins with its method: `GET \"/path\"`"))?;
     let written = word.to_string();
-    match METHODS.iter().find(|(method, _)| *method == written) {
-        Some((_, name)) => Ok(name),
-        None => {
-            let meant = did_you_mean(&written.to_uppercase(), all());
-            let all = all().collect::<Vec<_>>().join(", ");
-            Err(syn::Error::new(
-                word.span(),
-                format!("there is no method `{written}`{meant}; there are {all}"),
-            ))
-        }
-    }
+    METHODS.iter().find(|(method, _)| *method == written).map(|(_, name)| *name).ok_or_else(|| {
+        let all: Vec<_> = METHODS.iter().map(|(method, _)| *method).collect();
+        let how = did_you_mean_or_all(&written.to_uppercase(), &all);
+        syn::Error::new(span, format!("there is no method `{written}`; {how}"))
+    })
 }
 
-fn path(input: ParseStream) -> syn::Result<LitStr> {
+fn path(input: ParseStream, end: Span) -> syn::Result<LitStr> {
+    let span = next(input, end);
     let path: LitStr = input
         .parse()
-        .map_err(|e| syn::Error::new(e.span(), "after the method comes the path: `GET \"/path\"`"))?;
+        .map_err(|_| syn::Error::new(span, "after the method comes the path: `GET \"/path\"`"))?;
     let text = path.value();
     if !text.starts_with('/') {
         return Err(syn::Error::new(path.span(), format!("a path begins with `/`: \"/{text}\"")));

@@ -9,7 +9,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Result};
 
-use crate::errors::did_you_mean;
+use crate::errors::{did_you_mean, did_you_mean_or_all};
 
 pub fn string(value: &Expr) -> Result<LitStr> {
     match value {
@@ -67,8 +67,11 @@ pub fn date(value: &Expr) -> Result<(LitStr, NaiveDateTime)> {
     const HOW: &str = "a date is written like \"2023-01-31\" or \"2023-01-31T06:00:00\"";
     let Ok(text) = string(value) else { return Err(Error::new_spanned(value, HOW)) };
     let written = text.value();
-    let date = written.parse::<NaiveDate>().map(|date| date.and_time(NaiveTime::MIN));
-    match date.or_else(|_| written.parse::<NaiveDateTime>()) {
+    let read = match written.contains('T') {
+        true => written.parse::<NaiveDateTime>(),
+        false => written.parse::<NaiveDate>().map(|date| date.and_time(NaiveTime::MIN)),
+    };
+    match read {
         Ok(date) => Ok((text, date)),
         Err(e) => Err(Error::new(text.span(), format!("`{written}` is no date: {e}; {HOW}"))),
     }
@@ -117,10 +120,9 @@ fn read_schedule(written: &str) -> std::result::Result<Schedule, String> {
         if let Some((_, cron)) = PRESETS.iter().find(|(preset, _)| *preset == written) {
             return Ok(Schedule::Cron((*cron).to_owned()));
         }
-        let presets = PRESETS.iter().map(|(preset, _)| *preset).chain(["@once", "@continuous"]);
-        let meant = did_you_mean(written, presets.clone());
-        let all = presets.collect::<Vec<_>>().join(", ");
-        return Err(format!("there is no preset `{written}`{meant}; there are {all}"));
+        let presets: Vec<_> =
+            PRESETS.iter().map(|(preset, _)| *preset).chain(["@once", "@continuous"]).collect();
+        return Err(format!("there is no preset `{written}`; {}", did_you_mean_or_all(written, &presets)));
     }
     if !written.contains(' ') && written.starts_with(|c: char| c.is_ascii_digit()) {
         return match humantime::parse_duration(written) {
@@ -171,20 +173,14 @@ pub fn trigger_rule(value: &Expr) -> Result<&'static str> {
         Expr::Path(path) => path.path.get_ident().map(ToString::to_string),
         text => string(text).ok().map(|text| text.value()),
     };
-    let all = TRIGGER_RULES.iter().map(|(rule, _)| *rule);
+    let all: Vec<_> = TRIGGER_RULES.iter().map(|(rule, _)| *rule).collect();
     let Some(written) = written else {
-        let all = all.collect::<Vec<_>>().join(", ");
-        return Err(Error::new_spanned(value, format!("a trigger rule is one of {all}")));
+        return Err(Error::new_spanned(value, format!("a trigger rule is one of {}", all.join(", "))));
     };
-    match TRIGGER_RULES.iter().find(|(rule, _)| *rule == written) {
-        Some((_, name)) => Ok(name),
-        None => {
-            let meant = did_you_mean(&written, all.clone());
-            let all = all.collect::<Vec<_>>().join(", ");
-            let message = format!("there is no trigger rule `{written}`{meant}; there are {all}");
-            Err(Error::new_spanned(value, message))
-        }
-    }
+    TRIGGER_RULES.iter().find(|(rule, _)| *rule == written).map(|(_, name)| *name).ok_or_else(|| {
+        let how = did_you_mean_or_all(&written, &all);
+        Error::new_spanned(value, format!("there is no trigger rule `{written}`; {how}"))
+    })
 }
 
 #[cfg(test)]

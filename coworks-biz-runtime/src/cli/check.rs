@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use chrono::Utc;
+use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
-use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, table};
-use super::show::{iso, local, print_json};
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, line, table};
+use super::show::{iso, print_json};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
 use crate::dag::Dag;
@@ -54,19 +54,24 @@ pub(super) fn list(app: &App, output: Output) -> Result<Exit, Failure> {
         rows.push(vec![
             dag.dag_id.to_owned(),
             dag.schedule.map_or_else(|| "-".to_owned(), |schedule| schedule.to_string()),
-            next(dag)?.map_or_else(|| "-".to_owned(), local),
+            next(dag)?.map_or_else(|| "-".to_owned(), minute),
             dag.tasks.len().to_string(),
             dag.description.lines().next().unwrap_or_default().to_owned(),
         ]);
     }
-    for (index, line) in table(&rows, &[3]).iter().enumerate() {
-        let line = line.join("  ");
+    for (index, row) in table(&rows, &[3]).iter().enumerate() {
+        let text = row.join("  ");
         match index {
-            0 => anstream::println!("{DIM}{line}{DIM:#}"),
-            _ => anstream::println!("{line}"),
+            0 => line(format!("{DIM}{text}{DIM:#}"))?,
+            _ => line(text)?,
         }
     }
     Ok(Exit::Done)
+}
+
+/// A tick as people read it.
+fn minute(at: DateTime<Utc>) -> String {
+    at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
 /// Something that `check` found.
@@ -91,13 +96,11 @@ pub(super) fn check(
         Output::Text => {
             for Finding { biz, level, source, text } in &findings {
                 let style = if *level == "error" { ERROR } else { WARNING };
-                anstream::println!(
-                    "{style}{level:<5}{style:#} {BOLD}{biz}{BOLD:#} {DIM}{source}{DIM:#} {text}"
-                );
+                line(format!("{style}{level:<5}{style:#} {BOLD}{biz}{BOLD:#} {DIM}{source}{DIM:#} {text}"))?;
             }
-            let ok = definitions.len()
-                - findings.iter().filter(|f| f.level == "error").map(|f| f.biz).collect::<HashSet<_>>().len();
-            anstream::println!("{GOOD}{ok} of {} can run{GOOD:#}", definitions.len());
+            let broken: HashSet<_> = findings.iter().filter(|f| f.level == "error").map(|f| f.biz).collect();
+            let (all, can) = (definitions.len(), definitions.len() - broken.len());
+            line(format!("{GOOD}{can} of {all} can run{GOOD:#}"))?;
         }
     }
     Ok(if broken { Exit::Refused } else { Exit::Done })

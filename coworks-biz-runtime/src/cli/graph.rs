@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
+use super::output::line;
 use super::{Exit, Failure, GraphFormat};
 use crate::dag::{Dag, Kind};
 use crate::task::Definition;
@@ -13,7 +14,7 @@ pub(super) fn graph(definition: &Definition, format: GraphFormat) -> Result<Exit
         GraphFormat::Dot => dot(definition.dag),
         GraphFormat::Mermaid => mermaid(definition.dag),
     };
-    print!("{drawing}");
+    line(drawing.trim_end())?;
     Ok(Exit::Done)
 }
 

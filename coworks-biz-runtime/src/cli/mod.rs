@@ -224,7 +224,9 @@ impl App {
             }
         };
         let exit = self.perform(arguments).unwrap_or_else(|Failure { exit, message }| {
-            anstream::eprintln!("{}error:{} {message}", output::ERROR, anstyle::Reset);
+            if !message.is_empty() {
+                anstream::eprintln!("{0}error:{0:#} {message}", output::ERROR);
+            }
             exit
         });
         ExitCode::from(exit as u8)

@@ -1,9 +1,12 @@
 //! How things look: styles, tables, durations.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Color, Style};
 
+use super::{Exit, Failure};
 use crate::run::State;
 
 const fn colour(colour: AnsiColor) -> Style {
@@ -15,6 +18,14 @@ pub(super) const WARNING: Style = colour(AnsiColor::Yellow);
 pub(super) const GOOD: Style = colour(AnsiColor::Green);
 pub(super) const DIM: Style = Style::new().dimmed();
 pub(super) const BOLD: Style = Style::new().bold();
+
+/// Prints a line of data. Who reads it may have enough, as `head` has: then the work is done.
+pub(super) fn line(text: impl Display) -> Result<(), Failure> {
+    writeln!(anstream::stdout().lock(), "{text}").map_err(|e| match e.kind() {
+        std::io::ErrorKind::BrokenPipe => Failure { exit: Exit::Done, message: String::new() },
+        _ => Failure { exit: Exit::Engine, message: format!("stdout: {e}") },
+    })
+}
 
 /// The style and the sign of a state; `None` is that of a task that was not reached.
 pub(super) fn look(state: Option<State>) -> (Style, char) {

@@ -1,5 +1,6 @@
 //! `run`: one run in this process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
@@ -40,10 +41,10 @@ pub(super) fn run(app: &App, config: Config, arguments: RunArguments) -> Result<
             }
             (None, None) => unreachable!("a biz is there where no run is resumed"),
         };
-        let run = std::sync::Arc::clone(&handle.run);
+        let run = Arc::clone(&handle.run);
         let exit = watch(&engine, handle, arguments.timeout).await?;
         drop(engine);
-        show::finished(app, &config, run.number, arguments.output.output)?;
+        show::finished(app, &config, &run, arguments.output.output)?;
         let again = format!("{} run --resume '{}'", show::program(), run.run_id);
         match exit {
             Exit::Interrupted => eprintln!("stopped before the end; go on with: {again}"),

@@ -7,11 +7,12 @@ use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, look, table};
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, table};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
 use crate::run::{RunState, State};
 use crate::store::{LogRecord, Reader, RunRecord, TaskRecord};
+use crate::task::DagRun;
 
 /// A run as it is printed as JSON.
 #[derive(Serialize)]
@@ -57,12 +58,14 @@ pub(super) fn show(
 }
 
 /// What `run` prints at its end.
-pub(super) fn finished(app: &App, config: &Config, number: i64, output: Output) -> Result<(), Failure> {
+pub(super) fn finished(app: &App, config: &Config, run: &DagRun, output: Output) -> Result<(), Failure> {
     let reader = Reader::open(&config.db)?;
-    let run = reader.runs(None, u32::MAX)?.into_iter().find(|run| run.number == number);
-    match run {
-        Some(run) => print(app, &reader, &run, output),
-        None => Err(Failure { exit: Exit::Engine, message: format!("run {number} is not in the database") }),
+    match reader.run(Some(run.dag_id), &run.run_id)? {
+        Some(record) => print(app, &reader, &record, output),
+        None => {
+            let message = format!("run `{}` is gone from the database", run.run_id);
+            Err(Failure { exit: Exit::Engine, message })
+        }
     }
 }
 
@@ -82,10 +85,7 @@ fn find(reader: &Reader, run_id: Option<&str>) -> Result<RunRecord, Failure> {
 fn print(app: &App, reader: &Reader, run: &RunRecord, output: Output) -> Result<(), Failure> {
     let tasks = in_order(app, run, reader.tasks(run.number)?);
     match output {
-        Output::Text => {
-            anstream::println!("{}", text(run, &tasks));
-            Ok(())
-        }
+        Output::Text => line(text(run, &tasks)),
         Output::Json => {
             let mut xcoms: HashMap<(String, i32), serde_json::Map<_, _>> = HashMap::new();
             for (task, map_index, key, json) in reader.xcoms(run.number)? {
@@ -121,8 +121,7 @@ fn print(app: &App, reader: &Reader, run: &RunRecord, output: Output) -> Result<
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Failure { exit: Exit::Engine, message: format!("this cannot be printed: {e}") })?;
-    println!("{text}");
-    Ok(())
+    line(text)
 }
 
 /// A task of a run, reached or not.
@@ -236,10 +235,10 @@ pub(super) fn logs(config: &Config, wanted: &Wanted, output: Output) -> Result<E
         if wanted.try_number.is_some_and(|wanted| wanted != piece.try_number) {
             continue;
         }
-        for line in piece.records.lines() {
+        for record in piece.records.lines() {
             match output {
-                Output::Json => println!("{}", json_line(&piece, line)),
-                Output::Text => anstream::println!("{}", text_line(&piece, line)),
+                Output::Json => line(json_line(&piece, record))?,
+                Output::Text => line(text_line(&piece, record))?,
             }
         }
     }
@@ -270,7 +269,7 @@ fn text_line(piece: &LogRecord, line: &str) -> String {
         _ => anstyle::Style::new(),
     };
     let mut text = format!(
-        "{DIM}{at}{DIM:#}  {BOLD}{}{BOLD:#} {DIM}try {}{DIM:#}  {style}{:<7}{style:#}  {}",
+        "{DIM}{at}{DIM:#}  {BOLD}{:<18}{BOLD:#} {DIM}try {}{DIM:#}  {style}{:<7}{style:#}  {}",
         piece.task_id,
         piece.try_number,
         field("level"),

@@ -556,10 +556,16 @@ impl Core {
         let try_number = live.run.task(task).try_number;
         let duration = live.duration(task).map(|d| d.as_micros() as u64);
         let due = live.due_at(task).map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
-        tracing::info!(
-            target: "coworks_biz::engine",
-            task_id, state = state.as_str(), try_number, duration, due, "task"
-        );
+        // The start of an attempt shows in what it says itself.
+        match state {
+            State::Queued | State::Running => tracing::debug!(
+                target: "coworks_biz::engine", task_id, state = state.as_str(), try_number, "task"
+            ),
+            _ => tracing::info!(
+                target: "coworks_biz::engine",
+                task_id, state = state.as_str(), try_number, duration, due, "task"
+            ),
+        }
     }
 }
 

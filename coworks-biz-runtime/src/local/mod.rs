@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 pub use axum;
 use axum::Router;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -99,7 +100,9 @@ impl Services {
         let answers = S3 { server: Some(s3.clone()), path_style: true };
         let app = gateway::app(self.0, Arc::new(crate::tech::Results::connect(&answers).await));
         servers.spawn(async move {
-            if let Err(e) = axum::serve(for_gateway, app).await {
+            if let Err(e) =
+                axum::serve(for_gateway.tap_io(|stream| drop(stream.set_nodelay(true))), app).await
+            {
                 tracing::error!("the local gateway has stopped: {e}");
             }
         });

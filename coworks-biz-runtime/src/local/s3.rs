@@ -31,7 +31,11 @@ pub(super) fn serve(
         let mut connections = JoinSet::new();
         loop {
             let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+                Ok((stream, _)) => {
+                    // Small answers in two writes would wait 40 ms for each other.
+                    let _ = stream.set_nodelay(true);
+                    stream
+                }
                 Err(e) => {
                     tracing::warn!("the local S3 server could not accept a connection: {e}");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -106,7 +106,7 @@ impl Group<'_> {
     }
 
     fn answer(&self, object: &Object, bytes: &[u8]) -> Result<Answer> {
-        tracing::info!("{} bytes at {object}", bytes.len());
+        tracing::info!("{} bytes from {object}", bytes.len());
         read_envelope(bytes, self.call.call.output.as_ref(), &object.to_string())
     }
 
@@ -121,7 +121,7 @@ impl Group<'_> {
 
     fn defer(&self, object: Object) -> Outcome {
         let until = self.attempt.started + self.call.timeout;
-        tracing::info!("waiting for {object}");
+        tracing::debug!("waits for {object}");
         Outcome { wait: Some(Wait { object, until }), ..Outcome::default() }
     }
 

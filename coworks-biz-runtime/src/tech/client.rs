@@ -81,7 +81,8 @@ impl Client {
     ) -> Result<()> {
         let (url, request) = self.request(call, arguments, who)?;
         let what = format!("{} {url}", call.method);
-        tracing::info!("{what}, answer to {result}");
+        tracing::info!("{what}");
+        tracing::debug!("the answer goes to {result}");
         let request = request
             .header("InvocationType", "Event")
             .header("X-CWS-S3Bucket", &result.bucket)

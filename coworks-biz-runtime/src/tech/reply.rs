@@ -70,6 +70,9 @@ fn answer(status: u16, json: Json, output: Option<&Type>, what: &str) -> Result<
 /// A status of 400 and above as an error: what may pass by itself is retried, the rest is not.
 fn refused(status: u16, retry_after: Option<Duration>, body: &str, what: &str) -> Error {
     let mut text = format!("{what} answered {status}");
+    // A gateway puts a text into quotes; people read it without.
+    let unquoted = serde_json::from_str::<String>(body).ok();
+    let body = unquoted.as_deref().unwrap_or(body);
     if !body.trim().is_empty() {
         text.push_str(": ");
         text.push_str(&excerpt(body.trim(), 500));

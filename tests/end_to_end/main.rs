@@ -1,0 +1,8 @@
+//! The real binary against real servers on loopback.
+
+mod calls;
+mod faults;
+mod harness;
+mod quickstart;
+mod recovery;
+mod refusals;

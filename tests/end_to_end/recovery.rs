@@ -1,0 +1,154 @@
+//! Processes that are stopped or killed, and go on.
+
+use coworks_biz::local::axum::routing::{get, post};
+use coworks_biz::local::axum::{Json, Router};
+
+use crate::harness::{Gate, World};
+
+fn gated(gate: &Gate) -> Router {
+    let gate = gate.clone();
+    Router::new().route(
+        "/gate",
+        get(move || {
+            let gate = gate.clone();
+            async move {
+                gate.pass().await;
+                Json(1)
+            }
+        }),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_run_goes_on_from_what_was_committed() {
+    let gate = Gate::new();
+    let world = World::new(gated(&gate)).await;
+    let mut first = world.start(&["run", "held"]);
+    gate.arrival().await;
+    first.kill().await;
+    let run_id = world.last_run_id().await;
+    let shown = crate::harness::Run(world.run(&["show", "--output", "json"]).await.json());
+    assert_eq!(shown.state(), "running");
+    assert_eq!(shown.states(), [("before", "success"), ("gate", "running"), ("after", "")]);
+
+    gate.open();
+    gate.open();
+    let (ended, run) = world.run_json(&["--resume", &run_id]).await;
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_eq!(run.value("after"), 42);
+    assert_eq!(run.0["run_id"], run_id.as_str());
+    assert_eq!(run.task("gate")["try_number"], 1, "an interruption is no try");
+    assert_eq!(
+        run.task("before")["start_date"],
+        shown.task("before")["start_date"],
+        "what was done is not done again"
+    );
+    let seen = world.seen();
+    assert_eq!(seen.len(), 2);
+    for header in ["idempotency-key", "x-amzn-trace-id"] {
+        assert_eq!(seen[0].header(header), seen[1].header(header));
+    }
+    let text = world.run(&["show"]).await.stdout;
+    assert!(text.contains("interrupted 1 times by a dying process"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_arrives_while_nobody_runs_is_taken() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let work = move || {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            "while you were away"
+        }
+    };
+    let world = World::new(Router::new().route("/work", post(work))).await;
+    let mut first = world.start(&["run", "asynchronous"]);
+    gate.arrival().await;
+    first.says("up_for_reschedule").await;
+    first.kill().await;
+    gate.open();
+    while world.objects().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let run_id = world.last_run_id().await;
+    let (ended, run) = world.run_json(&["--resume", &run_id]).await;
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_eq!(run.value("print"), "WHILE YOU WERE AWAY");
+    assert_eq!(world.seen().len(), 1, "the service was called once");
+    assert_eq!(run.task("answer.wait")["try_number"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_signal_lets_what_runs_come_to_its_end() {
+    for signal in ["-INT", "-TERM"] {
+        let gate = Gate::new();
+        let world = World::new(gated(&gate)).await;
+        let mut first = world.start(&["run", "held"]);
+        gate.arrival().await;
+        first.signal(signal);
+        first.says("stopping").await;
+        gate.open();
+        let ended = first.ended().await;
+        assert_eq!(ended.code(), 130, "{ended:?}");
+        let run_id = world.last_run_id().await;
+        assert!(ended.stderr.contains(&format!("run --resume '{run_id}'")), "{ended:?}");
+        let (ended, run) = world.run_json(&["--resume", &run_id]).await;
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        assert_eq!(run.value("after"), 42);
+        assert_eq!(world.seen().len(), 1, "the call that was under way was not cut off");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_signal_stops_at_once() {
+    let gate = Gate::new();
+    let world = World::new(gated(&gate)).await;
+    let mut first = world.start(&["run", "held"]);
+    gate.arrival().await;
+    first.signal("-INT");
+    first.says("stopping").await;
+    first.signal("-INT");
+    assert_eq!(first.ended().await.code(), 130);
+    gate.open();
+    gate.open();
+    let run_id = world.last_run_id().await;
+    let (ended, run) = world.run_json(&["--resume", &run_id]).await;
+    assert_eq!((ended.code(), run.state()), (0, "success"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_not_done_in_time_can_be_gone_on_with() {
+    let gate = Gate::new();
+    let world = World::new(gated(&gate)).await;
+    let mut first = world.start(&["run", "held", "--timeout", "200ms"]);
+    gate.arrival().await;
+    first.says("stopping").await;
+    gate.open();
+    assert_eq!(first.ended().await.code(), 4);
+    let run_id = world.last_run_id().await;
+    assert_eq!(world.run(&["run", "--resume", &run_id]).await.code(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_kills_the_process_ends_failed_and_burns_no_tries() {
+    let world = World::new(Router::new()).await;
+    let file = world.path("starts");
+    let conf = serde_json::to_string(&file).unwrap();
+    world.run(&["run", "poison", "--conf", &conf]).await;
+    let run_id = world.last_run_id().await;
+    let mut code = -1;
+    for _ in 0..10 {
+        code = world.run(&["run", "--resume", &run_id]).await.code();
+        if code != -1 {
+            break;
+        }
+    }
+    assert_eq!(code, 1);
+    let shown = crate::harness::Run(world.run(&["show", "--output", "json"]).await.json());
+    let task = shown.task("deadly");
+    assert_eq!((&task["state"], &task["try_number"]), (&"failed".into(), &1.into()));
+    assert!(task["error"].as_str().unwrap().starts_with("the process died 5 times"), "{task}");
+    assert_eq!(std::fs::read_to_string(file).unwrap().lines().count(), 5);
+}

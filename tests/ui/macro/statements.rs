@@ -1,0 +1,32 @@
+use coworks_biz::prelude::*;
+
+#[biz]
+fn statements(order: u32) {
+    let x = 3;
+    let y;
+    let (a, b): (u32, u32) = tech!(GET "/", api_id = "x", no_auth);
+    println!("never");
+    return;
+    x += 1;
+    #[task]
+    async fn borrowed(text: &str) -> Result<usize> {
+        Ok(text.len())
+    }
+    #[task]
+    async fn generic<T>() -> Result<()> {
+        Ok(())
+    }
+    #[task = "no"]
+    async fn attribute() {}
+    #[cfg(unix)]
+    #[task]
+    async fn sometimes() {}
+}
+
+#[biz]
+async fn awaits() -> u32 {}
+
+#[biz]
+struct NoFunction;
+
+fn main() {}

@@ -1,0 +1,16 @@
+use coworks_biz::prelude::*;
+
+struct Order;
+
+#[biz]
+fn extractors() {
+    #[task]
+    async fn bill(order: Order) -> Result<()> {
+        let _ = order;
+        Ok(())
+    }
+}
+
+struct NotABiz {}
+
+coworks_biz::main![extractors, NotABiz];
