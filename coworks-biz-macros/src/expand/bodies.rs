@@ -100,12 +100,12 @@ fn runner(name: &Ident, model: &Model, task: &FunctionTask, arguments: &[Argumen
         }
     }
     let function = &task.item.sig.ident;
-    let call = quote!(#function(#(#passed),*));
     // What is wrong with the output is told under the type that the function returns.
     let returns = match &task.item.sig.output {
         ReturnType::Type(_, ty) => ty.span(),
         ReturnType::Default => function.span(),
     };
+    let call = quote_spanned!(returns=> #function(#(#passed),*));
     let under = runtime_under(returns);
     let work = match task.item.sig.asyncness {
         Some(_) => quote_spanned!(returns=> #under::task::finish(#call)),
