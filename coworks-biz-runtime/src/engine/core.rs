@@ -10,64 +10,21 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::RunHandle;
 use super::host::{Outputs, RunHost, Shared};
 use super::live::Live;
+use super::message::{Message, Reply};
 use super::slots::{Ready, Slots};
-use super::{EngineError, Refusal, RunHandle, Trigger};
 use crate::error::Retry;
 use crate::run::{ALONE_AFTER, Command, Ending, Event, MAX_INTERRUPTIONS, RunState, State};
-use crate::store::{Blobs, LogRecord, Object, RunRecord, StoreError, Stored, TaskRecord, Write, Writer};
-use crate::task::{Attempt, DagRun, DataInterval, Definition, End, Resume, attempt};
-use crate::value::Json;
+use crate::store::{Blobs, LogRecord, Object, StoreError, Stored, TaskRecord, Write, Writer};
+use crate::task::{Attempt, Definition, End, Resume, attempt};
 
 /// How many changes one transaction takes, so that a large one cannot hold up a trigger.
 const BATCH: usize = 1000;
 
-/// What the engine is told.
-#[derive(Debug)]
-pub(super) enum Message {
-    Trigger {
-        definition: &'static Definition,
-        trigger: Trigger,
-        reply: Reply,
-    },
-    Resume {
-        run_id: String,
-        reply: Reply,
-    },
-    /// An attempt has ended; its large values are on disk.
-    Ended {
-        run: i64,
-        task: u32,
-        end: Box<End>,
-        xcoms: Vec<(String, Stored)>,
-    },
-    /// More of the log of an attempt.
-    Log {
-        run: i64,
-        piece: LogRecord,
-    },
-    /// What a task waited for is there, or overdue.
-    Due {
-        run: i64,
-        task: u32,
-        resume: Resume,
-    },
-    /// An object has been deleted, or will be at the next start.
-    Deleted {
-        object: Object,
-        done: bool,
-    },
-    Drain {
-        reply: oneshot::Sender<()>,
-    },
-    Stop,
-}
-
-type Reply = oneshot::Sender<Result<RunHandle, EngineError>>;
-
 /// What begins once the changes it follows from are committed.
-enum Effect {
+pub(super) enum Effect {
     Begun { reply: Reply, handle: RunHandle },
     Start { attempt: Attempt, host: RunHost },
     Keep { outputs: Arc<Outputs>, task: &'static str, xcoms: Vec<(String, Stored)> },
@@ -78,21 +35,21 @@ enum Effect {
 }
 
 pub(super) struct Core {
-    writer: Writer,
-    definitions: Vec<&'static Definition>,
-    shared: Arc<Shared>,
+    pub(super) writer: Writer,
+    pub(super) definitions: Vec<&'static Definition>,
+    pub(super) shared: Arc<Shared>,
     tokio: Handle,
-    runs: HashMap<i64, Live>,
-    next_run: i64,
+    pub(super) runs: HashMap<i64, Live>,
+    pub(super) next_run: i64,
     slots: Slots,
     /// When which task is tried again.
-    timers: BinaryHeap<Reverse<(Instant, i64, u32)>>,
-    writes: Vec<Write>,
-    effects: Vec<Effect>,
+    pub(super) timers: BinaryHeap<Reverse<(Instant, i64, u32)>>,
+    pub(super) writes: Vec<Write>,
+    pub(super) effects: Vec<Effect>,
     commands: Vec<Command>,
     deleting: usize,
     drained: Vec<oneshot::Sender<()>>,
-    failure: Arc<OnceLock<String>>,
+    pub(super) failure: Arc<OnceLock<String>>,
     #[cfg(feature = "s3")]
     waiter: super::waiter::Waiter,
 }
@@ -199,148 +156,6 @@ impl Core {
         Ok(())
     }
 
-    fn trigger(
-        &mut self,
-        definition: &'static Definition,
-        trigger: Trigger,
-        reply: Reply,
-    ) -> Result<(), (Reply, EngineError)> {
-        let (conf, logical_date) = match self.admit(definition, trigger) {
-            Ok(admitted) => admitted,
-            Err(error) => return Err((reply, error)),
-        };
-        let now = now();
-        let record = RunRecord {
-            number: self.next_run,
-            dag_id: definition.dag.dag_id.to_owned(),
-            run_id: format!("manual__{}", logical_date.to_rfc3339_opts(SecondsFormat::Micros, false)),
-            uuid: uuid::Uuid::now_v7().to_string(),
-            run_type: "manual".to_owned(),
-            state: RunState::Running,
-            version: definition.dag.version(),
-            conf: conf.as_str().to_owned(),
-            logical_date,
-            data_interval_start: logical_date,
-            data_interval_end: logical_date,
-            start_date: now,
-            end_date: None,
-        };
-        self.next_run += 1;
-        let (sender, ended) = oneshot::channel();
-        let live = Live::new(definition, Arc::new(dag_run(definition, &record)), sender);
-        self.writes.push(Write::RunBegan(record));
-        self.begin(live, ended, reply, Vec::new());
-        Ok(())
-    }
-
-    /// Refuses a trigger that could not run, before anything is recorded.
-    fn admit(
-        &mut self,
-        definition: &'static Definition,
-        trigger: Trigger,
-    ) -> Result<(Json, DateTime<Utc>), EngineError> {
-        let dag_id = definition.dag.dag_id;
-        let conf = trigger.conf.unwrap_or_else(|| Json::from_stored("null"));
-        if let Some(of) = &definition.conf {
-            of.check(&conf).map_err(|e| Refusal::Conf { dag_id, reason: e.to_string() })?;
-        }
-        let missing: Vec<_> = missing_secrets(definition, &self.shared);
-        if !missing.is_empty() {
-            return Err(Refusal::Secrets { dag_id, missing }.into());
-        }
-        if let Some(date) = trigger.logical_date {
-            if self.has_logical_date(dag_id, date)? {
-                return Err(Refusal::LogicalDate { dag_id, date }.into());
-            }
-            return Ok((conf, date));
-        }
-        // Two triggers in one microsecond stand for two moments all the same.
-        let mut date = now();
-        while self.has_logical_date(dag_id, date)? {
-            date += chrono::TimeDelta::microseconds(1);
-        }
-        Ok((conf, date))
-    }
-
-    fn has_logical_date(&self, dag_id: &str, date: DateTime<Utc>) -> Result<bool, StoreError> {
-        let uncommitted = self.writes.iter().any(
-            |write| matches!(write, Write::RunBegan(run) if run.dag_id == dag_id && run.logical_date == date),
-        );
-        Ok(uncommitted || self.writer.has_logical_date(dag_id, date)?)
-    }
-
-    /// The record of a run that can be gone on with, and what it is a run of.
-    fn recorded(&self, run_id: &str) -> Result<(RunRecord, &'static Definition), EngineError> {
-        let run_id = run_id.to_owned();
-        let Some(record) = self.writer.run(None, &run_id)? else {
-            return Err(Refusal::NoRun { run_id }.into());
-        };
-        if record.state != RunState::Running {
-            return Err(Refusal::Ended { run_id, state: record.state }.into());
-        }
-        if self.runs.contains_key(&record.number) {
-            return Err(Refusal::Live { run_id }.into());
-        }
-        let definition = self.definitions.iter().copied().find(|d| d.dag.dag_id == record.dag_id);
-        let Some(definition) = definition else {
-            return Err(Refusal::NoDag { run_id, dag_id: record.dag_id }.into());
-        };
-        let is = definition.dag.version();
-        if is != record.version {
-            let dag_id = definition.dag.dag_id;
-            return Err(Refusal::Changed { run_id, dag_id, was: record.version, is }.into());
-        }
-        let missing = missing_secrets(definition, &self.shared);
-        if !missing.is_empty() {
-            return Err(Refusal::Secrets { dag_id: definition.dag.dag_id, missing }.into());
-        }
-        Ok((record, definition))
-    }
-
-    fn resume(
-        &mut self,
-        record: RunRecord,
-        definition: &'static Definition,
-        reply: Reply,
-    ) -> Result<(), StoreError> {
-        let records = self.writer.tasks(record.number)?;
-        let (sender, ended) = oneshot::channel();
-        let dag_run = Arc::new(dag_run(definition, &record));
-        let live = Live::restore(definition, dag_run, sender, &records);
-        self.begin(live, ended, reply, records);
-        Ok(())
-    }
-
-    /// Takes a run among the live ones and brings it to where its events put it.
-    fn begin(
-        &mut self,
-        live: Live,
-        ended: oneshot::Receiver<RunState>,
-        reply: Reply,
-        records: Vec<TaskRecord>,
-    ) {
-        let number = live.dag_run.number;
-        let handle = RunHandle { run: Arc::clone(&live.dag_run), ended, failure: Arc::clone(&self.failure) };
-        let dag = live.definition.dag;
-        self.runs.insert(number, live);
-        self.effects.push(Effect::Begun { reply, handle });
-        for record in records {
-            let Some(task) = dag.task(&record.task_id) else { continue };
-            match record.state {
-                State::Running => self.step(number, Event::Interrupted(task), None),
-                State::Queued => self.enqueue(number, task, None, true),
-                State::UpForRetry => {
-                    let delay = record.due_at.map(|at| (at - now()).to_std().unwrap_or_default());
-                    let at = Instant::now() + delay.unwrap_or_default();
-                    self.timers.push(Reverse((at, number, task)));
-                }
-                State::UpForReschedule => self.effects.push(Effect::Watch { run: number, task }),
-                State::Success | State::Failed | State::Skipped | State::UpstreamFailed | State::Removed => {}
-            }
-        }
-        self.step(number, Event::Begin, None);
-    }
-
     fn ended(&mut self, run: i64, task: u32, end: End, xcoms: Vec<(String, Stored)>) {
         self.slots.release();
         let Some(live) = self.runs.get_mut(&run) else { return };
@@ -390,7 +205,7 @@ impl Core {
     }
 
     /// Feeds an event to a run, and turns what it commands into changes and effects.
-    fn step(&mut self, run: i64, event: Event, resume: Option<Resume>) {
+    pub(super) fn step(&mut self, run: i64, event: Event, resume: Option<Resume>) {
         let Some(live) = self.runs.get_mut(&run) else { return };
         let mut commands = std::mem::take(&mut self.commands);
         if let Err(misfit) = live.step(event, &mut commands) {
@@ -445,7 +260,7 @@ impl Core {
         }
     }
 
-    fn enqueue(&mut self, run: i64, task: u32, resume: Option<Resume>, recorded: bool) {
+    pub(super) fn enqueue(&mut self, run: i64, task: u32, resume: Option<Resume>, recorded: bool) {
         let Some(live) = self.runs.get(&run) else { return };
         let resume = resume.or_else(|| live.was_deferred(task).then_some(Resume::Interrupted));
         let alone = live.run.task(task).interruptions >= ALONE_AFTER;
@@ -590,30 +405,8 @@ async fn store(shared: &Shared, end: &mut End) -> Vec<(String, Stored)> {
     })
 }
 
-fn missing_secrets(definition: &Definition, shared: &Shared) -> Vec<String> {
-    let mut missing: Vec<_> =
-        definition.secrets().filter_map(|name| Some(shared.secret(name).err()?.to_string())).collect();
-    missing.sort();
-    missing.dedup();
-    missing
-}
-
-fn dag_run(definition: &'static Definition, record: &RunRecord) -> DagRun {
-    DagRun {
-        dag_id: definition.dag.dag_id,
-        run_id: record.run_id.as_str().into(),
-        uuid: record.uuid.clone(),
-        number: record.number,
-        run_type: record.run_type.clone(),
-        logical_date: record.logical_date,
-        data_interval: DataInterval { start: record.data_interval_start, end: record.data_interval_end },
-        start_date: record.start_date,
-        conf: Json::from_stored(record.conf.as_str()),
-    }
-}
-
 /// Now, as exactly as it is stored: a run is the same before and after a restart.
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     let now = Utc::now();
     DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
 }

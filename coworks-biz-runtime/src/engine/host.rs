@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::core::Message;
+use super::message::Message;
 use crate::config::{Config, MissingSecret, Secret, Secrets};
 use crate::error::{Error, Result};
 use crate::store::{Blobs, LogRecord, Reader, Stored, Writer};

@@ -6,9 +6,11 @@
 //! transaction, and transactions of different runs are grouped by themselves
 //! while the last one is being synced.
 
+mod begin;
 mod core;
 mod host;
 mod live;
+mod message;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -22,8 +24,9 @@ use std::thread::JoinHandle;
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use self::core::{Core, Message};
+use self::core::Core;
 use self::host::Shared;
+use self::message::Message;
 use crate::config::Config;
 use crate::error::Error;
 use crate::run::RunState;

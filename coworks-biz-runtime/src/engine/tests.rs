@@ -1,1 +1,166 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use super::*;
+use crate::config::{Environment, Flags};
+use crate::dag::{Dag, Kind, Options, Source, Task};
+use crate::error::Result;
+use crate::store::Reader;
+use crate::task::{Body, Context, Runner, Work, finish};
+
+fn definition(dag_id: &'static str, tasks: &[(&'static str, &[u32], Runner)]) -> &'static Definition {
+    let mut downstream = vec![vec![]; tasks.len()];
+    for (task, (_, upstream, _)) in tasks.iter().enumerate() {
+        upstream.iter().for_each(|&above| downstream[above as usize].push(task as u32));
+    }
+    let nodes = tasks.iter().zip(downstream).map(|((task_id, upstream, _), down)| Task {
+        task_id,
+        kind: Kind::Function,
+        upstream: upstream.to_vec().leak(),
+        downstream: down.leak(),
+        inputs: upstream.to_vec().leak(),
+        output: "usize",
+        options: &Options::DEFAULT,
+        line: 1,
+    });
+    let dag = Dag {
+        dag_id,
+        description: "",
+        source: Source { file: "tests.rs", line: 1 },
+        schedule: None,
+        timezone: "UTC",
+        start_date: None,
+        end_date: None,
+        catchup: false,
+        tags: &[],
+        owner: "",
+        tasks: nodes.collect::<Vec<_>>().leak(),
+        order: (0..tasks.len() as u32).collect::<Vec<_>>().leak(),
+    };
+    let bodies = tasks.iter().map(|(.., runner)| Body::Function(*runner)).collect::<Vec<_>>().leak();
+    Box::leak(Box::new(Definition { dag: Box::leak(Box::new(dag)), bodies, conf: None }))
+}
+
+fn config(dir: &Path, parallelism: usize) -> Config {
+    let flags = Flags { db: Some(dir.join("biz.db")), parallelism: Some(parallelism) };
+    Config::from(flags, &Environment::from(|_| None), &dir.join("none.toml")).unwrap()
+}
+
+fn one(_: &Context) -> Result<Work> {
+    Ok(finish(async { Ok::<_, Error>(1usize) }))
+}
+
+/// Adds its input to one.
+fn add(context: &Context) -> Result<Work> {
+    let input: usize = context.input(0)?;
+    Ok(finish(async move { Ok::<_, Error>(input + 1) }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_attempts_run_at_once_than_there_are_slots() {
+    static RUNNING: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    fn busy(_: &Context) -> Result<Work> {
+        Ok(finish(async {
+            MOST.fetch_max(RUNNING.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            RUNNING.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, Error>(())
+        }))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let tasks: Vec<_> =
+        ["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| (id, &[][..], busy as Runner)).into();
+    let definition = definition("busy", &tasks);
+    let engine = Engine::start(&config(dir.path(), 3), &[definition]).unwrap();
+    let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
+    assert_eq!(run.ended().await.unwrap(), RunState::Success);
+    assert_eq!(MOST.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_runs_at_once_all_end_with_their_own_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let definition = definition("chain", &[("a", &[], one), ("b", &[0], add), ("c", &[1], add)]);
+    let engine = Engine::start(&config(dir.path(), 8), &[definition]).unwrap();
+    let runs = (0..50).map(|_| engine.trigger(definition, Trigger::default()));
+    for run in futures_util::future::join_all(runs).await {
+        let mut run = run.unwrap();
+        assert_eq!(run.ended().await.unwrap(), RunState::Success);
+        let reader = Reader::open(&dir.path().join("biz.db")).unwrap();
+        let value = reader.xcom(run.run.number, "c", -1, "return_value").unwrap().unwrap();
+        assert_eq!(value.as_str(), "3");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_dag_has_changed_is_held() {
+    fn never(_: &Context) -> Result<Work> {
+        Ok(finish(std::future::pending::<Result<()>>()))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), 1);
+    let before = definition("changing", &[("a", &[], never)]);
+    let engine = Engine::start(&config, &[before]).unwrap();
+    let run_id = engine.trigger(before, Trigger::default()).await.unwrap().run.run_id.to_string();
+    assert!(matches!(engine.resume(&run_id).await, Err(EngineError::Refused(Refusal::Live { .. }))));
+    drop(engine);
+
+    let after = definition("changing", &[("a", &[], one), ("b", &[0], add)]);
+    let engine = Engine::start(&config, &[after]).unwrap();
+    let error = engine.resume(&run_id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused(Refusal::Changed { .. })), "{error}");
+    drop(engine);
+
+    let other = definition("other", &[("a", &[], one)]);
+    let engine = Engine::start(&config, &[other]).unwrap();
+    let error = engine.resume(&run_id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused(Refusal::NoDag { .. })), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_fails_stops_the_engine_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let definition = definition("short", &[("a", &[], one)]);
+    let engine = Engine::start(&config(dir.path(), 1), &[definition]).unwrap();
+    // Another program that knows nothing of our lock breaks the table of runs.
+    let intruder = rusqlite::Connection::open(dir.path().join("biz.db")).unwrap();
+    intruder.execute_batch("DROP TABLE event").unwrap();
+    let error = engine.trigger(definition, Trigger::default()).await.unwrap_err();
+    assert!(matches!(error, EngineError::Stopped(_)), "{error}");
+    assert!(error.to_string().contains("no such table"), "{error}");
+    assert!(matches!(engine.drain().await, Err(EngineError::Stopped(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_starts_nothing_more_and_leaves_the_rest_to_be_resumed() {
+    static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+    static BEGUN: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+    fn held(_: &Context) -> Result<Work> {
+        Ok(finish(async {
+            BEGUN.add_permits(1);
+            GATE.acquire().await?.forget();
+            Ok::<_, Error>(1usize)
+        }))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), 1);
+    let definition = definition("held", &[("a", &[], held), ("b", &[0], add), ("c", &[], one)]);
+    let engine = Engine::start(&config, &[definition]).unwrap();
+    let run = engine.trigger(definition, Trigger::default()).await.unwrap().run;
+    BEGUN.acquire().await.unwrap().forget();
+    let (drained, ()) = tokio::join!(engine.drain(), async { GATE.add_permits(1) });
+    drained.unwrap();
+    drop(engine);
+    let reader = Reader::open(&config.db).unwrap();
+    let states = reader.tasks(run.number).unwrap();
+    let states: Vec<_> = states.iter().map(|task| (task.task_id.as_str(), task.state.as_str())).collect();
+    assert_eq!(states, [("a", "success"), ("b", "queued"), ("c", "queued")]);
+
+    let engine = Engine::start(&config, &[definition]).unwrap();
+    let mut run = engine.resume(&run.run_id).await.unwrap();
+    assert_eq!(run.ended().await.unwrap(), RunState::Success);
+    let tasks = reader.tasks(run.run.number).unwrap();
+    assert!(tasks.iter().all(|task| (task.try_number, task.interruptions) == (1, 0)), "{tasks:?}");
+}

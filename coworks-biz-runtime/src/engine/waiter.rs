@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::core::Message;
 use super::host::Shared;
+use super::message::Message;
 use crate::task::{Resume, Wait};
 use crate::tech::Look;
 
@@ -116,7 +116,7 @@ mod tests {
     fn looks_begin_soon_grow_apart_and_never_miss_the_deadline() {
         let since = DateTime::from_timestamp(1_000, 0).unwrap();
         let until = DateTime::from_timestamp(1_900, 0).unwrap();
-        let after = |seconds| pause(since, until, DateTime::from_timestamp(1_000 + seconds, 0).unwrap());
+        let after = |seconds: i64| pause(since, until, DateTime::from_timestamp(1_000 + seconds, 0).unwrap());
         assert_eq!(after(0), SOONEST);
         assert_eq!(after(4), Duration::from_millis(500));
         assert_eq!(after(400), LATEST);

@@ -86,7 +86,7 @@ impl Log {
 }
 
 /// A record in the form in which logs are stored.
-pub fn record(level: &str, logger: &str, event: &str) -> Map<String, Value> {
+fn record(level: &str, logger: &str, event: &str) -> Map<String, Value> {
     let mut record = Map::new();
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
     record.insert("timestamp".into(), now.into());

@@ -9,15 +9,17 @@ mod function;
 #[cfg(feature = "s3")]
 mod group;
 mod log;
+mod perform;
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-pub use self::attempt::{Attempt, End, LARGEST_OUTPUT, Resume, Wait, attempt};
+pub use self::attempt::{Attempt, End, Resume, Wait};
 pub use self::context::{Conf, Context, DagRun, DataInterval, FromContext};
 pub use self::function::{Runner, Work, finish, finish_blocking};
-pub use self::log::{Capture, record};
+pub use self::log::Capture;
+pub use self::perform::{LARGEST_OUTPUT, attempt};
 use crate::config::Secrets;
 use crate::dag::{Dag, Task};
 use crate::error::Result;

@@ -1,0 +1,184 @@
+//! How runs begin: triggered, or gone on with after a process has died.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::sync::oneshot;
+
+use super::core::{Core, Effect, now};
+use super::host::Shared;
+use super::live::Live;
+use super::message::Reply;
+use super::{EngineError, Refusal, RunHandle, Trigger};
+use crate::run::{Event, RunState, State};
+use crate::store::{RunRecord, StoreError, TaskRecord, Write};
+use crate::task::{DagRun, DataInterval, Definition};
+use crate::value::Json;
+
+impl Core {
+    pub(super) fn trigger(
+        &mut self,
+        definition: &'static Definition,
+        trigger: Trigger,
+        reply: Reply,
+    ) -> Result<(), (Reply, EngineError)> {
+        let (conf, logical_date) = match self.admit(definition, trigger) {
+            Ok(admitted) => admitted,
+            Err(error) => return Err((reply, error)),
+        };
+        let now = now();
+        let record = RunRecord {
+            number: self.next_run,
+            dag_id: definition.dag.dag_id.to_owned(),
+            run_id: format!("manual__{}", logical_date.to_rfc3339_opts(SecondsFormat::Micros, false)),
+            uuid: uuid::Uuid::now_v7().to_string(),
+            run_type: "manual".to_owned(),
+            state: RunState::Running,
+            version: definition.dag.version(),
+            conf: conf.as_str().to_owned(),
+            logical_date,
+            data_interval_start: logical_date,
+            data_interval_end: logical_date,
+            start_date: now,
+            end_date: None,
+        };
+        self.next_run += 1;
+        let (sender, ended) = oneshot::channel();
+        let live = Live::new(definition, Arc::new(dag_run(definition, &record)), sender);
+        self.writes.push(Write::RunBegan(record));
+        self.begin(live, ended, reply, Vec::new());
+        Ok(())
+    }
+
+    /// Refuses a trigger that could not run, before anything is recorded.
+    fn admit(
+        &mut self,
+        definition: &'static Definition,
+        trigger: Trigger,
+    ) -> Result<(Json, DateTime<Utc>), EngineError> {
+        let dag_id = definition.dag.dag_id;
+        let conf = trigger.conf.unwrap_or_else(|| Json::from_stored("null"));
+        if let Some(of) = &definition.conf {
+            of.check(&conf).map_err(|e| Refusal::Conf { dag_id, reason: e.to_string() })?;
+        }
+        let missing: Vec<_> = missing_secrets(definition, &self.shared);
+        if !missing.is_empty() {
+            return Err(Refusal::Secrets { dag_id, missing }.into());
+        }
+        if let Some(date) = trigger.logical_date {
+            if self.has_logical_date(dag_id, date)? {
+                return Err(Refusal::LogicalDate { dag_id, date }.into());
+            }
+            return Ok((conf, date));
+        }
+        // Two triggers in one microsecond stand for two moments all the same.
+        let mut date = now();
+        while self.has_logical_date(dag_id, date)? {
+            date += chrono::TimeDelta::microseconds(1);
+        }
+        Ok((conf, date))
+    }
+
+    fn has_logical_date(&self, dag_id: &str, date: DateTime<Utc>) -> Result<bool, StoreError> {
+        let uncommitted = self.writes.iter().any(
+            |write| matches!(write, Write::RunBegan(run) if run.dag_id == dag_id && run.logical_date == date),
+        );
+        Ok(uncommitted || self.writer.has_logical_date(dag_id, date)?)
+    }
+
+    /// The record of a run that can be gone on with, and what it is a run of.
+    pub(super) fn recorded(&self, run_id: &str) -> Result<(RunRecord, &'static Definition), EngineError> {
+        let run_id = run_id.to_owned();
+        let Some(record) = self.writer.run(None, &run_id)? else {
+            return Err(Refusal::NoRun { run_id }.into());
+        };
+        if record.state != RunState::Running {
+            return Err(Refusal::Ended { run_id, state: record.state }.into());
+        }
+        if self.runs.contains_key(&record.number) {
+            return Err(Refusal::Live { run_id }.into());
+        }
+        let definition = self.definitions.iter().copied().find(|d| d.dag.dag_id == record.dag_id);
+        let Some(definition) = definition else {
+            return Err(Refusal::NoDag { run_id, dag_id: record.dag_id }.into());
+        };
+        let is = definition.dag.version();
+        if is != record.version {
+            let dag_id = definition.dag.dag_id;
+            return Err(Refusal::Changed { run_id, dag_id, was: record.version, is }.into());
+        }
+        let missing = missing_secrets(definition, &self.shared);
+        if !missing.is_empty() {
+            return Err(Refusal::Secrets { dag_id: definition.dag.dag_id, missing }.into());
+        }
+        Ok((record, definition))
+    }
+
+    pub(super) fn resume(
+        &mut self,
+        record: RunRecord,
+        definition: &'static Definition,
+        reply: Reply,
+    ) -> Result<(), StoreError> {
+        let records = self.writer.tasks(record.number)?;
+        let (sender, ended) = oneshot::channel();
+        let dag_run = Arc::new(dag_run(definition, &record));
+        let live = Live::restore(definition, dag_run, sender, &records);
+        self.begin(live, ended, reply, records);
+        Ok(())
+    }
+
+    /// Takes a run among the live ones and brings it to where its events put it.
+    fn begin(
+        &mut self,
+        live: Live,
+        ended: oneshot::Receiver<RunState>,
+        reply: Reply,
+        records: Vec<TaskRecord>,
+    ) {
+        let number = live.dag_run.number;
+        let handle = RunHandle { run: Arc::clone(&live.dag_run), ended, failure: Arc::clone(&self.failure) };
+        let dag = live.definition.dag;
+        self.runs.insert(number, live);
+        self.effects.push(Effect::Begun { reply, handle });
+        for record in records {
+            let Some(task) = dag.task(&record.task_id) else { continue };
+            match record.state {
+                State::Running => self.step(number, Event::Interrupted(task), None),
+                State::Queued => self.enqueue(number, task, None, true),
+                State::UpForRetry => {
+                    let delay = record.due_at.map(|at| (at - now()).to_std().unwrap_or_default());
+                    let at = Instant::now() + delay.unwrap_or_default();
+                    self.timers.push(Reverse((at, number, task)));
+                }
+                State::UpForReschedule => self.effects.push(Effect::Watch { run: number, task }),
+                State::Success | State::Failed | State::Skipped | State::UpstreamFailed | State::Removed => {}
+            }
+        }
+        self.step(number, Event::Begin, None);
+    }
+}
+
+fn missing_secrets(definition: &Definition, shared: &Shared) -> Vec<String> {
+    let mut missing: Vec<_> =
+        definition.secrets().filter_map(|name| Some(shared.secret(name).err()?.to_string())).collect();
+    missing.sort();
+    missing.dedup();
+    missing
+}
+
+fn dag_run(definition: &'static Definition, record: &RunRecord) -> DagRun {
+    DagRun {
+        dag_id: definition.dag.dag_id,
+        run_id: record.run_id.as_str().into(),
+        uuid: record.uuid.clone(),
+        number: record.number,
+        run_type: record.run_type.clone(),
+        logical_date: record.logical_date,
+        data_interval: DataInterval { start: record.data_interval_start, end: record.data_interval_end },
+        start_date: record.start_date,
+        conf: Json::from_stored(record.conf.as_str()),
+    }
+}
