@@ -1,4 +1,27 @@
 //! Business services written as Rust functions, checked when they compile, run by one binary.
+//!
+//! ```
+//! use coworks_biz::prelude::*;
+//!
+//! /// Greets once a day.
+//! #[biz(schedule = "@daily", start_date = "2023-01-01", retries = 1, retry_delay = "5m")]
+//! fn first() {
+//!     let simple: String = tech!(async GET "/", api_id = "xxxx", stage = "dev", token = "token");
+//!
+//!     #[task]
+//!     async fn print_result(simple: String, ctx: Context) -> Result<()> {
+//!         info!("run {}: {simple}", ctx.run_id);
+//!         Ok(())
+//!     }
+//!
+//!     simple >> print_result;
+//! }
+//!
+//! coworks_biz::main![first];
+//! ```
+//!
+//! Begin with [`macro@biz`], [`macro@task`] and [`tech!`]; a file of services wants the
+//! [`prelude`] in sight; [`main!`] makes the program.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -72,4 +95,13 @@ macro_rules! __with_local {
             "`local = ..` needs the feature `local` of coworks-biz: enable it in Cargo.toml"
         )
     };
+}
+
+/// The snippets of the pages in `docs/`, compiled.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/language.md")]
+    mod language {}
 }

@@ -1,9 +1,9 @@
 //! The macros of `coworks-biz`: use them through that crate.
 //!
-//! `#[biz]` goes through four stages, each in a module of its own: [`parse`]
-//! reads the user's tokens into plain data, [`model`] gives every name its
-//! task, [`check`] looks at the graph, [`expand`] writes the code. A stage adds
-//! what it finds wrong to [`errors::Errors`], so that a body with many mistakes
+//! `#[biz]` goes through four stages, each in a module of its own: `parse`
+//! reads the user's tokens into plain data, `model` gives every name its
+//! task, `check` looks at the graph, `expand` writes the code. A stage adds
+//! what it finds wrong to `errors::Errors`, so that a body with many mistakes
 //! gets all of its errors at once.
 
 #![forbid(unsafe_code)]

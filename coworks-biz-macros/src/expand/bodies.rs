@@ -112,7 +112,7 @@ fn runner(name: &Ident, model: &Model, task: &FunctionTask, arguments: &[Argumen
         None => quote_spanned!(returns=> #under::task::finish_blocking(move || #call)),
     };
     quote! {
-        #[allow(unused_variables)]
+        #[allow(unused_variables, clippy::redundant_closure)]
         fn #name(__context: &#rt::task::Context) -> #rt::error::Result<#rt::task::Work> {
             #decode
             ::core::result::Result::Ok(#work)

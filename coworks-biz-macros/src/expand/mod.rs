@@ -70,6 +70,7 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
             #(#items)*
             #(#functions)*
             #bodies
+            #[allow(clippy::needless_update)]
             static __DAG: #rt::dag::Dag = #dag;
             static __DEFINITION: #rt::task::Definition =
                 #rt::task::Definition { dag: &__DAG, bodies: __BODIES, conf: #conf };

@@ -37,7 +37,7 @@ pub struct Biz {
 
 /// What a line of the body says.
 pub enum Statement {
-    Tech(TechTask),
+    Tech(Box<TechTask>),
     Function(Box<FunctionTask>),
     Order(Order),
 }
@@ -119,7 +119,7 @@ impl Biz {
         match statement {
             Stmt::Local(local) => {
                 if let Some(task) = let_task(&local, errors) {
-                    self.statements.push(Statement::Tech(task));
+                    self.statements.push(Statement::Tech(Box::new(task)));
                 }
             }
             Stmt::Item(Item::Fn(item)) => match item.attrs.iter().any(|a| a.path().is_ident("task")) {
@@ -138,7 +138,7 @@ impl Biz {
 
     fn call(&mut self, name: Option<Ident>, output: Option<Type>, mac: &Macro, errors: &mut Errors) {
         if let Some(task) = call(name, output, mac, errors) {
-            self.statements.push(Statement::Tech(task));
+            self.statements.push(Statement::Tech(Box::new(task)));
         }
     }
 }

@@ -113,7 +113,9 @@ pub enum ConfigError {
 
 /// Looks a variable of the environment up. A function, so that a test brings its own.
 #[derive(Clone)]
-pub struct Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Environment(Arc<LookUp>);
+
+type LookUp = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Environment {
     /// The environment of this process. A variable that is empty counts as not set.

@@ -141,6 +141,7 @@ impl Core {
             Message::Ended { run, task, end, xcoms } => self.ended(run, task, *end, xcoms),
             Message::Log { run, piece } => self.writes.push(Write::Log { run, piece }),
             Message::Due { run, task, resume } => self.due(run, task, Some(resume)),
+            #[cfg(feature = "s3")]
             Message::Deleted { object, done } => {
                 self.deleting -= 1;
                 if done {

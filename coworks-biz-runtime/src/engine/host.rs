@@ -66,7 +66,10 @@ impl Shared {
 
 /// The values of one run that are in the database and small: what the next tasks will ask for.
 #[derive(Debug, Default)]
-pub(super) struct Outputs(RwLock<HashMap<(String, i32), Vec<(String, Json)>>>);
+pub(super) struct Outputs(RwLock<HashMap<Instance, Vec<(String, Json)>>>);
+
+/// A task and its map index.
+type Instance = (String, i32);
 
 impl Outputs {
     pub(super) fn keep(&self, task_id: &str, map_index: i32, xcoms: Vec<(String, Stored)>) {

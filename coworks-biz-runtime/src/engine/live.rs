@@ -120,6 +120,7 @@ impl Live {
         notes.waits_for = Some(Box::new(wait.object.clone()));
     }
 
+    #[cfg(feature = "s3")]
     /// What a task waits for, and since when and until when.
     pub(super) fn wait(&self, task: u32) -> Option<(DateTime<Utc>, Wait)> {
         let notes = &self.notes[task as usize];

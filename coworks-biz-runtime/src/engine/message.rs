@@ -3,7 +3,9 @@
 use tokio::sync::oneshot;
 
 use super::{EngineError, RunHandle, Trigger};
-use crate::store::{LogRecord, Object, Stored};
+#[cfg(feature = "s3")]
+use crate::store::Object;
+use crate::store::{LogRecord, Stored};
 use crate::task::{Definition, End, Resume};
 
 /// A message to the thread that owns the live runs.
@@ -36,6 +38,7 @@ pub(super) enum Message {
         task: u32,
         resume: Resume,
     },
+    #[cfg(feature = "s3")]
     /// An object has been deleted, or will be at the next start.
     Deleted {
         object: Object,
