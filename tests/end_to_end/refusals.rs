@@ -32,6 +32,8 @@ async fn what_the_command_line_cannot_mean_is_exit_2_and_leaves_nothing() {
         let ended = world.run(arguments).await;
         assert_eq!((ended.code(), ended.error()), (2, sentence));
     }
+    let ended = world.run(&["serve"]).await;
+    assert_eq!((ended.code(), ended.error()), (2, "`serve` is not part of this version yet"));
     let ended = world.run(&["run", "held", "--timeout", "soon"]).await;
     assert_eq!(ended.code(), 2);
     assert!(!world.path(".coworks-biz").exists());
@@ -91,6 +93,9 @@ async fn one_logical_date_is_one_run() {
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert_eq!(run.value("thrice"), 21);
     assert_eq!(run.0["run_id"], "manual__2026-01-31T06:00:00.000000+00:00");
+    let runs = world.run(&["runs", "--output", "json"]).await.json();
+    assert_eq!(runs.as_array().unwrap().len(), 1);
+    assert_eq!((&runs[0]["biz"], &runs[0]["state"]), (&"ordered".into(), &"success".into()));
     let ended = world.run(&arguments).await;
     assert_eq!(
         (ended.code(), ended.error()),

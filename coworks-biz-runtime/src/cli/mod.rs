@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError, Flags};
@@ -113,6 +114,16 @@ enum Verb {
         #[arg(short, long, value_enum, default_value_t)]
         format: GraphFormat,
     },
+    /// List the runs that began last
+    Runs {
+        /// Only of this biz
+        biz: Option<String>,
+        /// How many
+        #[arg(short, long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
     /// Show a run: its tasks, their states, tries, durations and errors
     Show {
         /// The run id; the last run when it is left out
@@ -193,6 +204,18 @@ enum GraphFormat {
     Mermaid,
 }
 
+/// The verbs that a later version has.
+const PLANNED: [&str; 9] =
+    ["serve", "trigger", "retry", "cancel", "pause", "backfill", "db", "airflow", "completions"];
+
+/// The verb that was asked for, where a later version has it.
+fn planned(error: &clap::Error) -> Option<&'static str> {
+    match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(verb)) => PLANNED.into_iter().find(|planned| planned == verb),
+        _ => None,
+    }
+}
+
 impl App {
     /// A program of these services.
     pub fn new(definitions: Vec<&'static Definition>) -> Self {
@@ -218,6 +241,13 @@ impl App {
         let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
             Ok(arguments) => arguments,
             Err(error) => {
+                if let Some(verb) = planned(&error) {
+                    anstream::eprintln!(
+                        "{0}error:{0:#} `{verb}` is not part of this version yet",
+                        output::ERROR
+                    );
+                    return ExitCode::from(Exit::Usage as u8);
+                }
                 // Help goes to stdout and is no failure; clap knows.
                 let _ = error.print();
                 return ExitCode::from(error.exit_code() as u8);
@@ -244,6 +274,10 @@ impl App {
             Verb::Run(run) => run::run(self, config, run),
             Verb::List { output } => check::list(self, output.output),
             Verb::Graph { biz, format } => graph::graph(self.biz(biz.as_deref())?, format),
+            Verb::Runs { biz, limit, output } => {
+                let biz = biz.map(|biz| self.biz(Some(&biz))).transpose()?;
+                show::runs(&config, biz.map(|biz| biz.dag.dag_id), limit, output.output)
+            }
             Verb::Show { run_id, output } => show::show(self, &config, run_id.as_deref(), output.output),
             Verb::Logs { run_id, task, try_number, output } => {
                 let wanted = show::Wanted { run_id: run_id.as_deref(), task: task.as_deref(), try_number };

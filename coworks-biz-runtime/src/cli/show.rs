@@ -57,6 +57,56 @@ pub(super) fn show(
     Ok(Exit::Done)
 }
 
+#[derive(Serialize)]
+struct RunLine<'a> {
+    biz: &'a str,
+    run_id: &'a str,
+    run_type: &'a str,
+    state: &'a str,
+    logical_date: String,
+    start_date: String,
+    end_date: Option<String>,
+}
+
+pub(super) fn runs(
+    config: &Config,
+    dag_id: Option<&str>,
+    limit: u32,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let runs = Reader::open(&config.db)?.runs(dag_id, limit)?;
+    if output == Output::Json {
+        let lines = runs.iter().map(|run| RunLine {
+            biz: &run.dag_id,
+            run_id: &run.run_id,
+            run_type: &run.run_type,
+            state: run.state.as_str(),
+            logical_date: iso(run.logical_date),
+            start_date: iso(run.start_date),
+            end_date: run.end_date.map(iso),
+        });
+        print_json(&lines.collect::<Vec<_>>())?;
+        return Ok(Exit::Done);
+    }
+    let heads = ["BIZ", "STATE", "DURATION", "RUN ID"].map(str::to_owned).to_vec();
+    let cells = runs.iter().map(|run| {
+        let took = run.end_date.and_then(|end| (end - run.start_date).to_std().ok());
+        let took = took.map_or_else(|| "-".to_owned(), duration);
+        vec![run.dag_id.clone(), run.state.as_str().to_owned(), took, run.run_id.clone()]
+    });
+    let rows = table(&std::iter::once(heads).chain(cells).collect::<Vec<_>>(), &[2]);
+    line(format!("  {DIM}{}{DIM:#}", rows[0].join("  ")))?;
+    for (row, run) in rows[1..].iter().zip(&runs) {
+        let (style, sign) = match run.state {
+            RunState::Success => (GOOD, '✓'),
+            RunState::Failed => (ERROR, '✗'),
+            RunState::Running => (BOLD, '▸'),
+        };
+        line(format!("{style}{sign}{style:#} {}", row.join("  ")))?;
+    }
+    Ok(Exit::Done)
+}
+
 /// What `run` prints at its end.
 pub(super) fn finished(app: &App, config: &Config, run: &DagRun, output: Output) -> Result<(), Failure> {
     let reader = Reader::open(&config.db)?;
