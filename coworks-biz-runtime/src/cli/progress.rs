@@ -20,9 +20,9 @@ use crate::task::Capture;
 /// Brings records to the logs of their tasks, and to stderr as far as it is wanted.
 pub(super) fn install(config: &Config, quiet: bool, verbose: bool) {
     let level = if verbose { Level::DEBUG } else { Level::INFO };
-    // Libraries below say much that concerns nobody here.
-    let quieter = ["aws", "hyper", "hyper_util", "h2", "reqwest", "rustls", "s3s", "s3s_fs"];
-    let filter = Targets::new().with_default(level).with_targets(quieter.map(|name| (name, Level::WARN)));
+    // Libraries below say much that concerns nobody here; what the AWS SDK warns of fails a task where it matters.
+    let below = ["hyper", "h2", "reqwest", "rustls", "s3s"].map(|name| (name, Level::WARN));
+    let filter = Targets::new().with_default(level).with_targets(below).with_target("aws", Level::ERROR);
     let printed = if quiet { Level::WARN } else { level };
     let printer = Printer { secrets: Arc::clone(&config.secrets) };
     // A program that has a subscriber of its own keeps it, and has its own reasons.
