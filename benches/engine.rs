@@ -43,6 +43,7 @@ fn definition(dag_id: &'static str, upstream: Vec<Vec<u32>>) -> &'static Definit
         upstream: up.leak(),
         downstream: down.leak(),
         inputs: &[],
+        shares: &[],
         output: "u32",
         options: &Options::DEFAULT,
         line: 1,

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use proc_macro2::Span;
-use syn::Type;
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::{GenericArgument, PathArguments, Type};
 
 use crate::errors::{Errors, did_you_mean, meant};
 use crate::parse::options::TaskOptions;
@@ -44,8 +46,8 @@ pub enum Kind<'a> {
 
 /// What a parameter of a function gets.
 pub enum Argument<'a> {
-    /// The output of a task.
-    Output { parameter: &'a Parameter, task: usize },
+    /// The output of a task. `optional` where the trigger rule lets the function run without it.
+    Output { parameter: &'a Parameter, task: usize, optional: bool },
     /// What the run was triggered with.
     Conf(&'a Parameter),
     /// An extractor.
@@ -103,7 +105,7 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn tech(&mut self, task: &'a TechTask, errors: &mut Errors) {
         let (name, span) = match &task.name {
-            Some(name) => (name.to_string(), name.span()),
+            Some(name) => (name.unraw().to_string(), name.span()),
             None => (self.free_name(&service_name(task)), task.keyword.span()),
         };
         let output = task.output.as_ref();
@@ -129,14 +131,14 @@ impl<'a> Builder<'a> {
         let name = &task.item.sig.ident;
         let index = self.tasks.len();
         self.tasks.push(Task {
-            id: name.to_string(),
+            id: name.unraw().to_string(),
             span: name.span(),
             kind: Kind::Function { task, arguments: vec![] },
             inputs: vec![],
             output: task.output.as_ref(),
         });
         let named = Named { entry: index, exit: index, span: name.span(), members: vec![] };
-        self.name(name.to_string(), named, errors);
+        self.name(name.unraw().to_string(), named, errors);
     }
 
     fn name(&mut self, name: String, named: Named, errors: &mut Errors) {
@@ -145,6 +147,11 @@ impl<'a> Builder<'a> {
                 named.span,
                 format!("`{name}` is a name of its own in a biz; call the task something else"),
             );
+        }
+        if !name.is_ascii() {
+            let message =
+                "a task is named in ASCII: its name is part of the headers and keys that services get";
+            errors.under(named.span, message);
         }
         if let Some(first) = self.names.get(&name) {
             let line = line(first.span);
@@ -181,16 +188,16 @@ impl<'a> Builder<'a> {
 
     fn argument(&mut self, of: usize, parameter: &'a Parameter, errors: &mut Errors) -> Option<Argument<'a>> {
         let Some(name) = &parameter.name else { return Some(Argument::Extractor(parameter)) };
-        let word = name.to_string();
+        let word = name.unraw().to_string();
         if word == "conf" && !is_extractor(&parameter.ty) {
             return Some(Argument::Conf(parameter));
         }
         let Some(named) = self.names.get(&word) else {
             // An extractor may have any name; a slip in the name of a task is told before rustc tells less.
             let names = self.names.keys().map(String::as_str);
-            if let Some(meant) = meant(&word, names).filter(|_| !is_extractor(&parameter.ty)) {
-                let (biz, ty) = (&self.biz.name, &parameter.ty);
-                let ty = quote::quote!(#ty);
+            let meant = meant(&word, names).filter(|meant| self.is_slip(meant, &parameter.ty));
+            if let Some(meant) = meant {
+                let (biz, ty) = (&self.biz.name, written(&parameter.ty));
                 errors.under(name.span(), format!(
                     "`{word}` is not a task of biz `{biz}`, and `{ty}` is not an extractor; did you mean the task `{meant}`?"
                 ));
@@ -208,7 +215,42 @@ impl<'a> Builder<'a> {
             return None;
         }
         self.edge(exit, of, name.span());
-        Some(Argument::Output { parameter, task: exit })
+        let optional = self.may_miss(of);
+        let given = self.tasks[exit].output.map(written).unwrap_or_default();
+        if optional && option_of(&parameter.ty).is_none() {
+            let of = &self.tasks[of].id;
+            errors.at(
+                &parameter.ty,
+                format!("task `{of}` may run without an output of `{word}`: take `Option<{given}>`"),
+            );
+            return None;
+        }
+        if optional && self.tasks[exit].output.is_some_and(|ty| option_of(ty).is_some()) {
+            let message = format!(
+                "`{word}` gives `{given}`, and may give nothing: which `None` would it be? let `{word}` return \
+                 something else, or run this task with `trigger_rule = all_success`"
+            );
+            errors.under(name.span(), message);
+            return None;
+        }
+        Some(Argument::Output { parameter, task: exit, optional })
+    }
+
+    /// Whether the trigger rule of a task lets it run while an upstream has no output.
+    fn may_miss(&self, task: usize) -> bool {
+        let own = match &self.tasks[task].kind {
+            Kind::Function { task, .. } => task.options.trigger_rule,
+            _ => None,
+        };
+        own.or(self.biz.options.task.trigger_rule).is_some_and(|rule| rule != "AllSuccess")
+    }
+
+    /// Whether a parameter that is called almost like a task is surely meant as its output:
+    /// no extractor has its type.
+    fn is_slip(&self, task: &str, ty: &Type) -> bool {
+        let exit = self.names.get(task).map(|named| named.exit);
+        let given = exit.and_then(|exit| self.tasks[exit].output).map(written);
+        given == Some(written(ty)) || is_plain(ty)
     }
 
     fn untyped(&self, task: usize, name: &str, span: Span, errors: &mut Errors) {
@@ -233,7 +275,7 @@ impl<'a> Builder<'a> {
     fn order(&mut self, order: &Order, errors: &mut Errors) -> Ends {
         match order {
             Order::Name(name) => {
-                let word = name.to_string();
+                let word = name.unraw().to_string();
                 match self.names.get(&word) {
                     Some(named) => Ends { entries: vec![named.entry], exits: vec![named.exit] },
                     None => {
@@ -272,7 +314,7 @@ impl<'a> Builder<'a> {
     }
 
     fn member(&self, group: &syn::Ident, member: &syn::Ident, errors: &mut Errors) -> Ends {
-        let (word, part) = (group.to_string(), member.to_string());
+        let (word, part) = (group.unraw().to_string(), member.unraw().to_string());
         let Some(named) = self.names.get(&word) else {
             let meant = did_you_mean(&word, self.names.keys().map(String::as_str));
             errors.under(group.span(), format!("there is no task `{word}` in this biz{meant}"));
@@ -312,6 +354,50 @@ fn is_extractor(ty: &Type) -> bool {
             .is_some_and(|last| ["Context", "Conf"].iter().any(|name| last.ident == name)),
         _ => false,
     }
+}
+
+/// Whether a type is one of the standard library's that is surely no extractor.
+fn is_plain(ty: &Type) -> bool {
+    const PLAIN: [&str; 20] = [
+        "String", "Vec", "Option", "HashMap", "BTreeMap", "Value", "Bytes", "bool", "char", "f32", "f64",
+        "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "usize",
+    ];
+    match ty {
+        Type::Path(path) => {
+            path.path.segments.last().is_some_and(|last| PLAIN.iter().any(|name| last.ident == name))
+        }
+        Type::Tuple(_) => true,
+        _ => false,
+    }
+}
+
+/// The `T` of `Option<T>`.
+fn option_of(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Option")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first()? {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    }
+}
+
+/// A type as people write it.
+pub fn written(ty: &Type) -> String {
+    let spaced = ty.to_token_stream().to_string();
+    [
+        (" < ", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" <", "<"),
+        (" :: ", "::"),
+        (" ,", ","),
+        ("& ", "&"),
+        ("( ", "("),
+        (" )", ")"),
+    ]
+    .iter()
+    .fold(spaced, |text, (from, to)| text.replace(from, to))
 }
 
 /// The name of a call that has none: its service and its path, `xxxx_customers_new`.

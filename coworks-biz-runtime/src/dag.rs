@@ -84,6 +84,9 @@ pub struct Task {
     pub downstream: &'static [u32],
     /// The upstreams whose output it takes, in the order it takes them.
     pub inputs: &'static [u32],
+    /// The tasks whose tries count against its own `retries`: the earlier members of
+    /// an asynchronous call, which is one call that is tried so often, not three.
+    pub shares: &'static [u32],
     /// The type of its output as it is written; empty when it has none.
     pub output: &'static str,
     /// How it is run.
@@ -155,7 +158,7 @@ pub enum TriggerRule {
     AllFailed,
     /// All have ended, however.
     AllDone,
-    /// All have ended, and at least one has succeeded.
+    /// All have ended, none was skipped, and at least one has succeeded.
     AllDoneMinOneSuccess,
     /// All were skipped.
     AllSkipped,

@@ -22,7 +22,7 @@ pub fn next_tick(dag: &Dag, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>
     let start = dag.start_date.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     // The start itself may be a tick, and a search looks strictly after its argument.
     let after = match start {
-        Some(start) if after < start => start - TimeDelta::nanoseconds(1),
+        Some(start) if after < start => start - TimeDelta::microseconds(1),
         _ => after,
     };
     let tick = match dag.schedule {
@@ -116,6 +116,8 @@ mod tests {
         let anchored = Dag { start_date: Some(start), ..dag(quarter) };
         let tick = next_tick(&anchored, at("2026-01-01T00:02:00Z")).unwrap();
         assert_eq!(tick, Some(at("2026-01-01T00:17:00Z")));
+        let first = next_tick(&anchored, at("2025-01-01T00:00:00Z")).unwrap();
+        assert_eq!(first, Some(at("2026-01-01T00:02:00Z")));
     }
 
     #[test]

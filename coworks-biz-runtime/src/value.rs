@@ -1,6 +1,7 @@
 //! Outputs between tasks (XCom): JSON values, typed at both ends.
 
 use std::any::TypeId;
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -148,6 +149,21 @@ impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let marked = Marked::<String>::deserialize(deserializer)?;
         STANDARD.decode(marked.__bytes__).map(Self).map_err(|e| D::Error::custom(format!("no base64: {e}")))
+    }
+}
+
+/// An object in S3.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Object {
+    /// The bucket.
+    pub bucket: String,
+    /// The whole key.
+    pub key: String,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.key)
     }
 }
 

@@ -132,6 +132,28 @@ async fn an_answer_that_was_refused_is_asked_for_again_under_the_same_name_elsew
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_members_of_a_call_share_its_retries_and_a_refused_answer_does_not_stay() {
+    let refuse = || async { (StatusCode::INTERNAL_SERVER_ERROR, "never") };
+    let world = World::new(Router::new().route("/work", post(refuse))).await;
+    let (ended, run) = world.run_json(&["asynchronous"]).await;
+    assert_eq!(ended.code(), 1, "{ended:?}");
+    let error = run.task("answer.read")["error"].as_str().unwrap();
+    assert!(error.ends_with("answered 500: never"), "{error}");
+    assert_eq!(world.seen().len(), 2, "retries = 1: asked twice, whoever asks");
+    assert_eq!(world.objects(), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_the_source_is_hidden_also_by_a_process_that_did_not_send_it() {
+    let echo = || async { (StatusCode::BAD_REQUEST, "got the header literal-token") };
+    let world = World::new(Router::new().route("/gate", get(echo))).await;
+    let (ended, run) = world.run_json(&["held"]).await;
+    let error = run.task("gate")["error"].as_str().unwrap();
+    assert!(error.ends_with("answered 400: got the header ***"), "{error}");
+    assert!(!ended.stderr.contains("literal-token"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wait_without_an_answer_asks_again_and_a_kept_answer_stays() {
     let calls = Arc::new(AtomicU32::new(0));
     let work = move || {

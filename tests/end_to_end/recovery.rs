@@ -93,7 +93,7 @@ async fn the_first_signal_lets_what_runs_come_to_its_end() {
         let ended = first.ended().await;
         assert_eq!(ended.code(), 130, "{ended:?}");
         let run_id = world.last_run_id().await;
-        assert!(ended.stderr.contains(&format!("run --resume '{run_id}'")), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("program run held --resume '{run_id}'\n")), "{ended:?}");
         let (ended, run) = world.run_json(&["--resume", &run_id]).await;
         assert_eq!(ended.code(), 0, "{ended:?}");
         assert_eq!(run.value("after"), 42);
@@ -122,7 +122,7 @@ async fn the_second_signal_stops_at_once() {
 async fn a_run_that_is_not_done_in_time_can_be_gone_on_with() {
     let gate = Gate::new();
     let world = World::new(gated(&gate)).await;
-    let mut first = world.start(&["run", "held", "--timeout", "200ms"]);
+    let mut first = world.start(&["run", "held", "--timeout", "1s"]);
     gate.arrival().await;
     first.says("stopping").await;
     gate.open();

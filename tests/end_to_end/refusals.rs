@@ -68,6 +68,12 @@ async fn a_run_that_could_not_work_is_refused_before_anything_is_recorded() {
         "{ended:?}"
     );
 
+    let ended = world.run(&["run", "ordered"]).await;
+    assert_eq!(ended.code(), 5);
+    let sentence =
+        "the conf does not fit biz `ordered`: none is given, and it needs one: this is no `program::Order`";
+    assert!(ended.error().starts_with(sentence), "{ended:?}");
+
     let mut command = world.command(&["run", "asynchronous"]);
     let output = command.env_remove("COWORKS_SECRET_API_TOKEN").output().unwrap();
     assert_eq!(output.status.code(), Some(5));
@@ -82,6 +88,33 @@ async fn a_run_that_could_not_work_is_refused_before_anything_is_recorded() {
 
     let ended = world.run(&["show"]).await;
     assert_eq!((ended.code(), ended.error()), (2, "nothing has run here yet"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_of_a_run_does_not_depend_on_who_reads_what_it_prints() {
+    let world = World::new(Router::new()).await;
+    let mut command = world.command(&["run", "indiscreet"]);
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_two_services_may_have_the_same_name() {
+    let world = World::new(Router::new()).await;
+    let date = ["--logical-date", "2026-01-31T06:00:00Z"];
+    let id = "manual__2026-01-31T06:00:00.000000+00:00";
+    for biz in ["large", "indiscreet"] {
+        world.run(&[&["run", biz][..], &date].concat()).await;
+    }
+    let ended = world.run(&["show", id]).await;
+    assert_eq!(
+        (ended.code(), ended.error().to_owned()),
+        (2, format!("run `{id}` is one of each of large, indiscreet: say which with --biz"))
+    );
+    let shown = world.run(&["show", id, "--biz", "large", "--output", "json"]).await.json();
+    assert_eq!(shown["state"], "success");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,22 +64,22 @@ pub(crate) fn forms(conf: Customer, ctx: Context) {
 
     #[task(retries = 0, trigger_rule = all_done)]
     fn blocking(
-        simple: String,
-        mut count: usize,
+        simple: Option<String>,
+        mut count: Option<usize>,
         context: Context,
     ) -> std::result::Result<(), std::num::ParseIntError> {
-        count += simple.parse::<usize>()?;
+        count = count.or(Some(simple.unwrap_or_default().parse::<usize>()?));
         let _ = (count, context.try_number);
         Ok(())
     }
 
     #[task]
-    async fn nothing() {}
+    async fn r#type() {}
 
-    simple >> [count, blocking] >> nothing;
-    nothing << customer;
+    simple >> [count, blocking] >> r#type;
+    r#type << customer;
     simple.call >> xxxx_customers_1 >> (xxxx_customers_1_2);
-    [simple.wait, customer] >> [nothing, blocking];
+    [simple.wait, customer] >> [r#type, blocking];
 }
 
 #[biz(crate = crate::renamed::biz)]
@@ -104,7 +104,7 @@ fn every_form_becomes_the_graph_it_says() {
             "xxxx_customers_1_2",
             "count",
             "blocking",
-            "nothing"
+            "type"
         ]
     );
     let edge = |from: &str, to: &str| {
@@ -121,12 +121,12 @@ fn every_form_becomes_the_graph_it_says() {
         ("raw", "count"),
         ("customer", "count"),
         ("count", "blocking"),
-        ("count", "nothing"),
-        ("blocking", "nothing"),
-        ("customer", "nothing"),
+        ("count", "type"),
+        ("blocking", "type"),
+        ("customer", "type"),
         ("simple.call", "xxxx_customers_1"),
         ("xxxx_customers_1", "xxxx_customers_1_2"),
-        ("simple.wait", "nothing"),
+        ("simple.wait", "type"),
         ("simple.wait", "blocking"),
         ("customer", "blocking"),
     ] {

@@ -70,6 +70,8 @@ fn member(member: &str, submit: usize) -> TokenStream {
 /// against what the function takes, under the user's own words.
 fn runner(name: &Ident, model: &Model, task: &FunctionTask, arguments: &[Argument]) -> TokenStream {
     let rt = runtime_name();
+    // Under one span: the types around it may come from another macro.
+    let context = Ident::new("__context", Span::call_site());
     let mut decode = TokenStream::new();
     let mut passed = Vec::with_capacity(arguments.len());
     let mut place = 0usize;
@@ -77,23 +79,27 @@ fn runner(name: &Ident, model: &Model, task: &FunctionTask, arguments: &[Argumen
         let variable =
             |span: Span| Ident::new(&format!("__argument_{position}"), span.resolved_at(Span::mixed_site()));
         match argument {
-            Argument::Output { parameter, task } => {
+            Argument::Output { parameter, task, optional } => {
                 let Some(given) = model.tasks[*task].output else { continue };
                 let variable = variable(span_of(parameter.name.as_ref(), &parameter.ty));
-                decode.extend(quote!(let #variable: #given = __context.input(#place)?;));
+                let given = match optional {
+                    true => quote!(::core::option::Option<#given>),
+                    false => quote!(#given),
+                };
+                decode.extend(quote!(let #variable: #given = #context.input(#place)?;));
                 passed.push(variable);
                 place += 1;
             }
             Argument::Conf(parameter) => {
                 let variable = variable(span_of(parameter.name.as_ref(), &parameter.ty));
                 let ty = model.biz.conf.as_ref().unwrap_or(&parameter.ty);
-                decode.extend(quote!(let #variable: #ty = __context.conf()?;));
+                decode.extend(quote!(let #variable: #ty = #context.conf()?;));
                 passed.push(variable);
             }
             Argument::Extractor(parameter) => {
                 let (ty, variable) = (&parameter.ty, variable(parameter.ty.span()));
                 decode.extend(quote_spanned! {ty.span()=>
-                    let #variable = <#ty as #rt::task::FromContext>::from_context(__context)?;
+                    let #variable = <#ty as #rt::task::FromContext>::from_context(#context)?;
                 });
                 passed.push(variable);
             }
@@ -113,7 +119,7 @@ fn runner(name: &Ident, model: &Model, task: &FunctionTask, arguments: &[Argumen
     };
     quote! {
         #[allow(unused_variables, clippy::redundant_closure)]
-        fn #name(__context: &#rt::task::Context) -> #rt::error::Result<#rt::task::Work> {
+        fn #name(#context: &#rt::task::Context) -> #rt::error::Result<#rt::task::Work> {
             #decode
             ::core::result::Result::Ok(#work)
         }

@@ -2,9 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote};
+use syn::ext::IdentExt;
 
 use super::{kind, runtime_name};
-use crate::model::Model;
+use crate::model::{Kind, Model, written};
 use crate::parse::options::TaskOptions;
 use crate::parse::value::{Schedule, duration_tokens};
 use crate::parse::{Biz, line};
@@ -34,7 +35,7 @@ impl<'a> Tasks<'a> {
         let defaults = options(&biz.options.task, &quote!(#rt::dag::Options::DEFAULT));
         let tasks = (0..self.model.tasks.len()).map(|task| self.task(task));
         let order = self.order.iter().map(|&task| index(task));
-        let name = biz.name.to_string();
+        let name = biz.name.unraw().to_string();
         let dag_id = biz.options.dag_id.as_ref().unwrap_or(&name);
         let description = &biz.description;
         let line = line(&biz.name);
@@ -78,7 +79,12 @@ impl<'a> Tasks<'a> {
         let (id, kind) = (&node.id, kind(&node.kind));
         let (upstream, downstream) = (&self.upstream[task], &self.downstream[task]);
         let inputs = node.inputs.iter().map(|&input| index(input));
-        let output = node.output.map(|ty| ty.to_token_stream().to_string()).unwrap_or_default();
+        // The members of a call are behind one another.
+        let shares = match node.kind {
+            Kind::Wait(submit) | Kind::Read(submit) => index(submit)..index(task),
+            _ => 0..0,
+        };
+        let output = node.output.map(written).unwrap_or_default();
         let options = match node.options() {
             Some(own) => {
                 let options = options(own, &quote!(*__DEFAULTS));
@@ -94,6 +100,7 @@ impl<'a> Tasks<'a> {
                 upstream: &[#(#upstream),*],
                 downstream: &[#(#downstream),*],
                 inputs: &[#(#inputs),*],
+                shares: &[#(#shares),*],
                 output: #output,
                 options: #options,
                 line: #line,

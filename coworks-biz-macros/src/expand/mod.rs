@@ -61,14 +61,17 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
     quote! {
         #(#attributes)*
         #[allow(non_camel_case_types)]
-        #[derive(Debug)]
+        #[derive(::core::fmt::Debug)]
         #visibility struct #name {}
 
         #lenient
         const _: () = {
             use #runtime as #rt;
             #(#items)*
-            #(#functions)*
+            #(
+                #[allow(clippy::needless_pass_by_value, clippy::unused_async)]
+                #functions
+            )*
             #bodies
             #[allow(clippy::needless_update)]
             static __DAG: #rt::dag::Dag = #dag;

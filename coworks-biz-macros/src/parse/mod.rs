@@ -127,9 +127,16 @@ impl Biz {
                 false => self.items.push(Item::Fn(item)),
             },
             Stmt::Item(item) => self.items.push(item),
-            Stmt::Macro(statement) => self.call(None, None, &statement.mac, errors),
-            Stmt::Expr(Expr::Macro(expression), _) => self.call(None, None, &expression.mac, errors),
+            Stmt::Macro(statement) => {
+                refuse_attributes(&statement.attrs, errors);
+                self.call(None, None, &statement.mac, errors);
+            }
+            Stmt::Expr(Expr::Macro(expression), _) => {
+                refuse_attributes(&expression.attrs, errors);
+                self.call(None, None, &expression.mac, errors);
+            }
             Stmt::Expr(expression, _) if Order::is_one(&expression) => {
+                refuse_attributes(attributes_of(&expression), errors);
                 self.statements.extend(Order::parse(&expression, errors).map(Statement::Order));
             }
             Stmt::Expr(expression, _) => other(&expression, errors),
@@ -146,11 +153,39 @@ impl Biz {
 const PLAN: &str =
     "a biz body is a plan: it is read when compiled and never runs; put this in a `#[task]` function";
 
+/// A statement has options of a task at most, and those come in a later version.
+fn refuse_attributes(attributes: &[Attribute], errors: &mut Errors) {
+    for attribute in attributes.iter().filter(|attribute| !attribute.path().is_ident("doc")) {
+        if attribute.path().is_ident("task") {
+            errors.at(attribute, "`#[task]` on a statement is not supported by this version yet");
+        } else if attribute.path().is_ident("cfg") {
+            errors.at(
+                attribute,
+                "a statement of a biz has no `#[cfg]`: the DAG would differ from build to build",
+            );
+        } else {
+            errors.at(attribute, "a statement of a biz has no attributes");
+        }
+    }
+}
+
+/// The attributes in front of an order: syn gives them to its leftmost operand.
+fn attributes_of(expression: &Expr) -> &[Attribute] {
+    match expression {
+        Expr::Binary(binary) if binary.attrs.is_empty() => attributes_of(&binary.left),
+        Expr::Binary(binary) => &binary.attrs,
+        Expr::Path(path) => &path.attrs,
+        Expr::Field(field) if field.attrs.is_empty() => attributes_of(&field.base),
+        Expr::Field(field) => &field.attrs,
+        Expr::Array(list) => &list.attrs,
+        Expr::Paren(inner) => &inner.attrs,
+        _ => &[],
+    }
+}
+
 /// `let x: T = tech!(..);`
 fn let_task(local: &Local, errors: &mut Errors) -> Option<TechTask> {
-    if let Some(cfg) = local.attrs.iter().find(|a| a.path().is_ident("cfg")) {
-        errors.at(cfg, "a statement of a biz has no `#[cfg]`: the DAG would differ from build to build");
-    }
+    refuse_attributes(&local.attrs, errors);
     let (pattern, output) = match &local.pat {
         Pat::Type(typed) => (&*typed.pat, Some((*typed.ty).clone())),
         pattern => (pattern, None),
@@ -159,6 +194,9 @@ fn let_task(local: &Local, errors: &mut Errors) -> Option<TechTask> {
         errors.at(local, "`let` names a task here: `let x: T = tech!(..);`");
         return None;
     };
+    if let Some((otherwise, _)) = &init.diverge {
+        errors.at(otherwise, PLAN);
+    }
     let name = match pattern {
         Pat::Ident(name) if name.by_ref.is_none() && name.mutability.is_none() && name.subpat.is_none() => {
             Some(name.ident.clone())

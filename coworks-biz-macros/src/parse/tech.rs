@@ -246,8 +246,11 @@ fn path(input: ParseStream, end: Span) -> syn::Result<LitStr> {
     if !text.starts_with('/') {
         return Err(syn::Error::new(path.span(), format!("a path begins with `/`: \"/{text}\"")));
     }
-    if text.contains('?') {
-        return Err(syn::Error::new(path.span(), "a path has no `?`: a query is an option of the call"));
+    if text.contains(['?', '#']) {
+        return Err(syn::Error::new(
+            path.span(),
+            "a path has no `?` and no `#`: a query is an option of the call",
+        ));
     }
     let plain = text.replace("{{", "").replace("}}", "");
     if plain.contains(['{', '}']) {
@@ -273,6 +276,16 @@ fn url(setting: &Setting) -> syn::Result<String> {
     let url = text.value();
     if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(syn::Error::new(text.span(), "an address begins with `https://` or `http://`"));
+    }
+    if url.contains('@') {
+        let message = "an address is in every log: give a name and a password as `token = secret(\"NAME\")`";
+        return Err(syn::Error::new(text.span(), message));
+    }
+    if url.contains(['?', '#']) {
+        return Err(syn::Error::new(
+            text.span(),
+            "an address ends before `?` and `#`: the path comes behind it",
+        ));
     }
     Ok(url)
 }

@@ -191,6 +191,7 @@ mod tests {
     fn presets_cron_and_intervals_are_told_apart() {
         assert_eq!(read_schedule("@daily"), Ok(Schedule::Cron("0 0 * * *".into())));
         assert_eq!(read_schedule("30 6 * * 1"), Ok(Schedule::Cron("30 6 * * 1".into())));
+        assert_eq!(read_schedule("1h 30m"), Ok(Schedule::Every(Duration::from_secs(5400))));
         assert_eq!(read_schedule("15m"), Ok(Schedule::Every(Duration::from_secs(900))));
         assert_eq!(read_schedule("@once"), Ok(Schedule::Once));
     }

@@ -103,8 +103,18 @@ mod tests {
     /// a >> [b, c] >> d, and e alone.
     fn diamond() -> Dag {
         fn task(task_id: &'static str, upstream: &'static [u32], downstream: &'static [u32]) -> Task {
-            let (kind, inputs, output) = (Kind::Function, &[][..], "");
-            Task { task_id, kind, upstream, downstream, inputs, output, options: &Options::DEFAULT, line: 1 }
+            let (kind, inputs, shares, output) = (Kind::Function, &[][..], &[][..], "");
+            Task {
+                task_id,
+                kind,
+                upstream,
+                downstream,
+                inputs,
+                shares,
+                output,
+                options: &Options::DEFAULT,
+                line: 1,
+            }
         }
         let tasks = vec![
             task("a", &[], &[1, 2]),

@@ -128,6 +128,9 @@ enum Verb {
     Show {
         /// The run id; the last run when it is left out
         run_id: Option<String>,
+        /// Of this biz, where runs of several have the same run id
+        #[arg(long)]
+        biz: Option<String>,
         #[command(flatten)]
         output: OutputArgument,
     },
@@ -135,6 +138,9 @@ enum Verb {
     Logs {
         /// The run id; the last run when it is left out
         run_id: Option<String>,
+        /// Of this biz, where runs of several have the same run id
+        #[arg(long)]
+        biz: Option<String>,
         /// Only of this task
         #[arg(short, long)]
         task: Option<String>,
@@ -164,7 +170,7 @@ struct RunArguments {
     #[arg(long, value_name = "DATE", conflicts_with = "resume")]
     logical_date: Option<DateTime<Utc>>,
     /// Go on with a run that was stopped or killed
-    #[arg(long, value_name = "RUN_ID", conflicts_with = "biz")]
+    #[arg(long, value_name = "RUN_ID")]
     resume: Option<String>,
     /// Host the services that this program brings along, with an S3 server, in this process
     #[arg(long)]
@@ -255,7 +261,7 @@ impl App {
         };
         let exit = self.perform(arguments).unwrap_or_else(|Failure { exit, message }| {
             if !message.is_empty() {
-                anstream::eprintln!("{0}error:{0:#} {message}", output::ERROR);
+                output::say(format!("{0}error:{0:#} {message}", output::ERROR));
             }
             exit
         });
@@ -271,16 +277,19 @@ impl App {
         let config = Config::load(Flags { db: arguments.db.clone(), parallelism })?;
         progress::install(&config, arguments.quiet, arguments.verbose);
         match arguments.verb {
-            Verb::Run(run) => run::run(self, config, run),
+            Verb::Run(run) => run::run(self, config, run, arguments.db.as_deref()),
             Verb::List { output } => check::list(self, output.output),
             Verb::Graph { biz, format } => graph::graph(self.biz(biz.as_deref())?, format),
             Verb::Runs { biz, limit, output } => {
                 let biz = biz.map(|biz| self.biz(Some(&biz))).transpose()?;
                 show::runs(&config, biz.map(|biz| biz.dag.dag_id), limit, output.output)
             }
-            Verb::Show { run_id, output } => show::show(self, &config, run_id.as_deref(), output.output),
-            Verb::Logs { run_id, task, try_number, output } => {
-                let wanted = show::Wanted { run_id: run_id.as_deref(), task: task.as_deref(), try_number };
+            Verb::Show { run_id, biz, output } => {
+                show::show(self, &config, (biz.as_deref(), run_id.as_deref()), output.output)
+            }
+            Verb::Logs { run_id, biz, task, try_number, output } => {
+                let run = (biz.as_deref(), run_id.as_deref());
+                let wanted = show::Wanted { run, task: task.as_deref(), try_number };
                 show::logs(&config, &wanted, output.output)
             }
             Verb::Check { biz, output } => match biz {

@@ -19,6 +19,11 @@ pub(super) const GOOD: Style = colour(AnsiColor::Green);
 pub(super) const DIM: Style = Style::new().dimmed();
 pub(super) const BOLD: Style = Style::new().bold();
 
+/// Prints a line for people. A stderr that cannot be written is no reason to stop.
+pub(super) fn say(text: impl Display) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
 /// Prints a line of data. Who reads it may have enough, as `head` has: then the work is done.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
     writeln!(anstream::stdout().lock(), "{text}").map_err(|e| match e.kind() {

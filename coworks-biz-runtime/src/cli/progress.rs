@@ -1,6 +1,7 @@
 //! What happens, as it happens: records as lines on stderr.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,12 @@ use crate::task::Capture;
 pub(super) fn install(config: &Config, quiet: bool, verbose: bool) {
     let level = if verbose { Level::DEBUG } else { Level::INFO };
     // Libraries below say much that concerns nobody here; what the AWS SDK warns of fails a task where it matters.
-    let below = ["hyper", "h2", "reqwest", "rustls", "s3s"].map(|name| (name, Level::WARN));
-    let filter = Targets::new().with_default(level).with_targets(below).with_target("aws", Level::ERROR);
+    let below = ["hyper::", "hyper_util::", "h2::", "reqwest::", "rustls::", "s3s", "s3s_fs"];
+    let aws = ["aws_config", "aws_credential", "aws_runtime", "aws_sdk_", "aws_sigv4", "aws_smithy"];
+    let filter = Targets::new()
+        .with_default(level)
+        .with_targets(below.map(|name| (name, Level::WARN)))
+        .with_targets(aws.map(|name| (name, Level::ERROR)));
     let printed = if quiet { Level::WARN } else { level };
     let printer = Printer { secrets: Arc::clone(&config.secrets) };
     // A program that has a subscriber of its own keeps it, and has its own reasons.
@@ -37,6 +42,9 @@ pub(super) fn install(config: &Config, quiet: bool, verbose: bool) {
         tracing::error!("panicked{place}: {text}");
     }));
 }
+
+/// The target of the engine's own records.
+const ENGINE: &str = "coworks_biz::engine";
 
 struct Printer {
     secrets: Arc<Secrets>,
@@ -55,7 +63,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
         if attributes.metadata().target() != "coworks_biz::task" {
             return;
         }
-        let mut line = Line::default();
+        let mut line = Line { of_engine: true, ..Line::default() };
         attributes.record(&mut line);
         if let (Some(task), Some(span)) = (line.task_id, context.span(id)) {
             span.extensions_mut().insert(TaskId(task));
@@ -63,7 +71,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut line = Line::default();
+        let mut line = Line { of_engine: event.metadata().target() == ENGINE, ..Line::default() };
         event.record(&mut line);
         let task = context
             .event_scope(event)
@@ -77,13 +85,16 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
         let now = Local::now().format("%H:%M:%S%.3f");
         let subject = line.task_id.or(line.dag_id).unwrap_or_default();
         let text = self.secrets.scrub(&text);
-        anstream::eprintln!("{DIM}{now}{DIM:#}  {BOLD}{subject:<18}{BOLD:#} {text}");
+        // A stderr that cannot be written is no reason to stop working.
+        let _ = writeln!(anstream::stderr().lock(), "{DIM}{now}{DIM:#}  {BOLD}{subject:<18}{BOLD:#} {text}");
     }
 }
 
 /// The fields of a record.
 #[derive(Default)]
 struct Line {
+    /// Whether the names of the fields are the engine's, not a task's own.
+    of_engine: bool,
     message: String,
     task_id: Option<String>,
     dag_id: Option<String>,
@@ -97,7 +108,7 @@ struct Line {
 
 impl Line {
     fn text(&self, metadata: &tracing::Metadata<'_>) -> String {
-        if metadata.target() == "coworks_biz::engine"
+        if self.of_engine
             && let Some(text) = self.transition()
         {
             return text;
@@ -147,8 +158,8 @@ impl Visit for Line {
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
-            "try_number" => self.try_number = Some(value),
-            "duration" => self.duration = Some(Duration::from_micros(value)),
+            "try_number" if self.of_engine => self.try_number = Some(value),
+            "duration" if self.of_engine => self.duration = Some(Duration::from_micros(value)),
             _ => self.record_str(field, &value.to_string()),
         }
     }
@@ -156,11 +167,11 @@ impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message = value.to_owned(),
-            "task_id" => self.task_id = Some(value.to_owned()),
-            "dag_id" => self.dag_id = Some(value.to_owned()),
-            "run_id" => self.run_id = Some(value.to_owned()),
-            "state" => self.state = Some(value.to_owned()),
-            "due" => self.due = Some(value.to_owned()),
+            "task_id" if self.of_engine => self.task_id = Some(value.to_owned()),
+            "dag_id" if self.of_engine => self.dag_id = Some(value.to_owned()),
+            "run_id" if self.of_engine => self.run_id = Some(value.to_owned()),
+            "state" if self.of_engine => self.state = Some(value.to_owned()),
+            "due" if self.of_engine => self.due = Some(value.to_owned()),
             name => {
                 let _ = write!(self.more, " {DIM}{name}={DIM:#}{value}");
             }

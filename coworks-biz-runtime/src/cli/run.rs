@@ -1,25 +1,34 @@
 //! `run`: one run in this process.
 
+use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::say;
 use super::{App, Exit, Failure, RunArguments, show};
 use crate::config::Config;
 use crate::engine::{Engine, RunHandle, Trigger};
 use crate::run::RunState;
+use crate::task::DagRun;
 use crate::value::Json;
 
 /// How long results that were read may take to be deleted from S3; those that are left are at the next start.
 const SWEEP: Duration = Duration::from_secs(5);
 
-pub(super) fn run(app: &App, config: Config, arguments: RunArguments) -> Result<Exit, Failure> {
+pub(super) fn run(
+    app: &App,
+    config: Config,
+    arguments: RunArguments,
+    db: Option<&Path>,
+) -> Result<Exit, Failure> {
     // Everything that can be refused is refused before anything is touched.
-    let definition = match &arguments.resume {
-        Some(_) => None,
-        None => Some(app.biz(arguments.biz.as_deref())?),
+    let definition = match (&arguments.resume, &arguments.biz) {
+        (Some(_), None) => None,
+        (_, biz) => Some(app.biz(biz.as_deref())?),
     };
     let conf = arguments.conf.as_deref().map(conf).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -34,7 +43,7 @@ pub(super) fn run(app: &App, config: Config, arguments: RunArguments) -> Result<
         };
         let engine = Engine::start(&config, &app.definitions)?;
         let handle = match (&arguments.resume, definition) {
-            (Some(run_id), _) => engine.resume(run_id).await?,
+            (Some(run_id), biz) => engine.resume(biz.map(|biz| biz.dag.dag_id), run_id).await?,
             (None, Some(definition)) => {
                 let trigger = Trigger { conf, logical_date: arguments.logical_date };
                 engine.trigger(definition, trigger).await?
@@ -44,11 +53,18 @@ pub(super) fn run(app: &App, config: Config, arguments: RunArguments) -> Result<
         let run = Arc::clone(&handle.run);
         let exit = watch(&engine, handle, arguments.timeout).await?;
         drop(engine);
-        show::finished(app, &config, &run, arguments.output.output)?;
-        let again = format!("{} run --resume '{}'", show::program(), run.run_id);
+        match show::finished(app, &config, &run, arguments.output.output) {
+            // Who read the output had enough; the run ended as it did.
+            Ok(()) | Err(Failure { exit: Exit::Done, .. }) => {}
+            Err(failure) => return Err(failure),
+        }
         match exit {
-            Exit::Interrupted => eprintln!("stopped before the end; go on with: {again}"),
-            Exit::TimedOut => eprintln!("not done in time; go on with: {again}"),
+            Exit::Interrupted => {
+                say(format!("stopped before the end; go on with: {}", again(app, &run, &arguments, db)))
+            }
+            Exit::TimedOut => {
+                say(format!("not done in time; go on with: {}", again(app, &run, &arguments, db)))
+            }
             _ => {}
         }
         Ok(exit)
@@ -56,6 +72,22 @@ pub(super) fn run(app: &App, config: Config, arguments: RunArguments) -> Result<
     // A thread that a task left behind must not hold up the end.
     runtime.shutdown_background();
     exit
+}
+
+/// The command that goes on with the run, in the same place and with the same services.
+fn again(app: &App, run: &DagRun, arguments: &RunArguments, db: Option<&Path>) -> String {
+    let mut command = format!("{} run", show::program());
+    if app.definitions.len() > 1 {
+        let _ = write!(command, " {}", run.dag_id);
+    }
+    let _ = write!(command, " --resume '{}'", run.run_id);
+    if arguments.local {
+        command.push_str(" --local");
+    }
+    if let Some(db) = db {
+        let _ = write!(command, " --db '{}'", db.display());
+    }
+    command
 }
 
 /// Waits for the run. The first signal and the timeout let what runs come to its end; the second signal does not.

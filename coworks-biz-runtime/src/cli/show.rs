@@ -38,21 +38,19 @@ struct TaskJson<'a> {
     error: Option<&'a str>,
 }
 
+/// A run: its biz and its run id, each as far as it is given.
+pub(super) type Named<'a> = (Option<&'a str>, Option<&'a str>);
+
 /// The log lines that are wanted.
 pub(super) struct Wanted<'a> {
-    pub(super) run_id: Option<&'a str>,
+    pub(super) run: Named<'a>,
     pub(super) task: Option<&'a str>,
     pub(super) try_number: Option<u32>,
 }
 
-pub(super) fn show(
-    app: &App,
-    config: &Config,
-    run_id: Option<&str>,
-    output: Output,
-) -> Result<Exit, Failure> {
+pub(super) fn show(app: &App, config: &Config, run: Named, output: Output) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
-    let run = find(&reader, run_id)?;
+    let run = find(&reader, run)?;
     print(app, &reader, &run, output)?;
     Ok(Exit::Done)
 }
@@ -110,7 +108,7 @@ pub(super) fn runs(
 /// What `run` prints at its end.
 pub(super) fn finished(app: &App, config: &Config, run: &DagRun, output: Output) -> Result<(), Failure> {
     let reader = Reader::open(&config.db)?;
-    match reader.run(Some(run.dag_id), &run.run_id)? {
+    match reader.named(Some(run.dag_id), &run.run_id)?.pop() {
         Some(record) => print(app, &reader, &record, output),
         None => {
             let message = format!("run `{}` is gone from the database", run.run_id);
@@ -119,15 +117,22 @@ pub(super) fn finished(app: &App, config: &Config, run: &DagRun, output: Output)
     }
 }
 
-fn find(reader: &Reader, run_id: Option<&str>) -> Result<RunRecord, Failure> {
-    match run_id {
-        Some(run_id) => reader.run(None, run_id)?.ok_or_else(|| {
-            let last = reader.runs(None, 1).ok().and_then(|runs| runs.into_iter().next());
-            let last = last.map(|run| format!("; the last one is `{}`", run.run_id)).unwrap_or_default();
-            Failure::usage(format!("there is no run `{run_id}` in the database{last}"))
-        }),
-        None => {
-            reader.runs(None, 1)?.into_iter().next().ok_or_else(|| Failure::usage("nothing has run here yet"))
+fn find(reader: &Reader, (biz, run_id): Named) -> Result<RunRecord, Failure> {
+    let last = || Ok::<_, Failure>(reader.runs(biz, 1)?.into_iter().next());
+    let Some(run_id) = run_id else {
+        return last()?.ok_or_else(|| Failure::usage("nothing has run here yet"));
+    };
+    let mut runs = reader.named(biz, run_id)?;
+    match (runs.pop(), runs.as_slice()) {
+        (Some(only), []) => Ok(only),
+        (Some(one), others) => {
+            let all = others.iter().chain([&one]).map(|run| run.dag_id.as_str()).collect::<Vec<_>>();
+            let all = all.join(", ");
+            Err(Failure::usage(format!("run `{run_id}` is one of each of {all}: say which with --biz")))
+        }
+        (None, _) => {
+            let last = last()?.map(|run| format!("; the last one is `{}`", run.run_id)).unwrap_or_default();
+            Err(Failure::usage(format!("there is no run `{run_id}` in the database{last}")))
         }
     }
 }
@@ -275,7 +280,7 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
 
 pub(super) fn logs(config: &Config, wanted: &Wanted, output: Output) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
-    let run = find(&reader, wanted.run_id)?;
+    let run = find(&reader, wanted.run)?;
     if let Some(task) = wanted.task
         && !reader.tasks(run.number)?.iter().any(|record| record.task_id == task)
     {

@@ -31,6 +31,8 @@ pub struct Config {
     pub bucket: String,
     /// Where results of asynchronous calls are.
     pub s3: S3,
+    /// Whether the proxy that the environment names is used. Services on this machine need none.
+    pub proxy: bool,
     /// Where secrets come from.
     pub secrets: Arc<Secrets>,
 }
@@ -211,6 +213,7 @@ impl Config {
                     .iter()
                     .any(|name| env.get(name).is_some()),
             },
+            proxy: true,
             secrets: Arc::new(Secrets::new(env.clone())),
         })
     }

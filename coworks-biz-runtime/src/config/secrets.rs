@@ -1,7 +1,6 @@
 //! Secrets: where they come from, and how they stay out of everything written.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::RwLock;
 
@@ -50,7 +49,33 @@ pub struct MissingSecret(pub String);
 /// can be kept out of logs, errors and outputs.
 pub struct Secrets {
     env: Environment,
-    known: RwLock<BTreeSet<String>>,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    values: Vec<String>,
+    /// The values and the ways in which JSON and Rust write them within quotes.
+    /// The longest first, so that none is cut by a shorter one within it.
+    forms: Vec<String>,
+}
+
+impl Known {
+    fn add(&mut self, value: &str) {
+        if self.values.iter().any(|known| known == value) {
+            return;
+        }
+        self.values.push(value.to_owned());
+        let quoted = [serde_json::to_string(value).unwrap_or_default(), format!("{value:?}")];
+        let inner = quoted.iter().filter_map(|text| text.get(1..text.len().saturating_sub(1)));
+        self.forms.extend(inner.chain([value]).map(str::to_owned));
+        self.forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        self.forms.dedup();
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        self.values.iter().any(|secret| text.contains(secret.as_str()))
+    }
 }
 
 impl Secrets {
@@ -59,7 +84,7 @@ impl Secrets {
         Self { env, known: RwLock::default() }
     }
 
-    /// The secret of this name.
+    /// The secret of this name, without the line end that files and pipes leave behind it.
     pub fn get(&self, name: &str) -> Result<Secret, MissingSecret> {
         let upper = name.to_uppercase();
         let value = [format!("COWORKS_SECRET_{name}"), format!("COWORKS_SECRET_{upper}")]
@@ -67,27 +92,24 @@ impl Secrets {
             .chain([format!("AIRFLOW_VAR_{upper}")])
             .find_map(|variable| self.env.get(&variable))
             .ok_or_else(|| MissingSecret(name.to_owned()))?;
-        self.hide(&value);
-        Ok(Secret(value))
+        let value = value.trim_end_matches(['\r', '\n']);
+        self.hide(value);
+        Ok(Secret::new(value))
     }
 
     /// Takes a value that came from elsewhere among those kept out of what is written.
     pub fn hide(&self, value: &str) {
-        if value.len() < SHORTEST {
-            return;
-        }
-        let known = |set: &BTreeSet<String>| set.contains(value);
-        if !known(&self.known.read().unwrap_or_else(|e| e.into_inner())) {
-            self.known.write().unwrap_or_else(|e| e.into_inner()).insert(value.to_owned());
+        if value.len() >= SHORTEST {
+            self.known.write().unwrap_or_else(|e| e.into_inner()).add(value);
         }
     }
 
-    /// The text with `***` in place of each known secret.
+    /// The text with `***` in place of each known secret, also where it is quoted.
     pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
-        for secret in self.known.read().unwrap_or_else(|e| e.into_inner()).iter() {
-            if text.contains(secret.as_str()) {
-                text = Cow::Owned(text.replace(secret.as_str(), "***"));
+        for form in &self.known.read().unwrap_or_else(|e| e.into_inner()).forms {
+            if text.contains(form.as_str()) {
+                text = Cow::Owned(text.replace(form.as_str(), "***"));
             }
         }
         text
@@ -96,28 +118,32 @@ impl Secrets {
     /// The path of the first string in `json` that holds a known secret, such as `$.order.key`.
     pub fn find_in(&self, json: &Json) -> Option<String> {
         let known = self.known.read().unwrap_or_else(|e| e.into_inner());
-        // A text without any of them, escaped or not, needs no parsing.
-        if known.is_empty()
-            || !json.as_str().contains('\\') && !known.iter().any(|s| json.as_str().contains(s))
-        {
+        // A text without any of them, quoted or not, needs no parsing.
+        let suspect = json.as_str().contains('\\') || known.is_in(json.as_str());
+        if known.values.is_empty() || !suspect {
             return None;
         }
-        let value: Value = serde_json::from_str(json.as_str()).ok()?;
-        find(&value, &known, "$")
+        match serde_json::from_str(json.as_str()) {
+            Ok(value) => find(&value, &known, "$"),
+            // Nested too deeply to look into: as a text, then.
+            Err(_) => {
+                let inside = known.forms.iter().any(|form| json.as_str().contains(form.as_str()));
+                inside.then(|| "some depth".to_owned())
+            }
+        }
     }
 }
 
-fn find(value: &Value, known: &BTreeSet<String>, path: &str) -> Option<String> {
-    let secret = |text: &str| known.iter().any(|s| text.contains(s.as_str()));
+fn find(value: &Value, known: &Known, path: &str) -> Option<String> {
     match value {
-        Value::String(text) => secret(text).then(|| path.to_owned()),
+        Value::String(text) => known.is_in(text).then(|| path.to_owned()),
         // A secret may be a number, such as a PIN.
-        Value::Number(number) => secret(&number.to_string()).then(|| path.to_owned()),
+        Value::Number(number) => known.is_in(&number.to_string()).then(|| path.to_owned()),
         Value::Array(list) => {
             list.iter().enumerate().find_map(|(index, item)| find(item, known, &format!("{path}[{index}]")))
         }
         Value::Object(map) => map.iter().find_map(|(key, item)| {
-            if secret(key) {
+            if known.is_in(key) {
                 return Some(format!("a key of {path}"));
             }
             find(item, known, &format!("{path}.{key}"))
@@ -170,6 +196,27 @@ mod tests {
         secrets.get("API").unwrap();
         secrets.get("SHORT").unwrap();
         assert_eq!(secrets.scrub("the s3cret\"value, abc"), "the ***, abc");
+    }
+
+    #[test]
+    fn a_secret_is_scrubbed_as_json_and_rust_write_it_and_the_longest_first() {
+        let secrets = secrets();
+        let key = "a \"b\"\nc\\d-\u{7f}secret";
+        secrets.hide("accounting");
+        secrets.hide("accounting-2026!");
+        secrets.hide(key);
+        assert_eq!(secrets.scrub("accounting-2026! accounting"), "*** ***");
+        let json = serde_json::to_string(&json!({"event": format!("it is {key}")})).unwrap();
+        assert!(!secrets.scrub(&json).contains("secret"), "{}", secrets.scrub(&json));
+        assert_eq!(secrets.scrub(&format!("{key:?}")), "\"***\"");
+    }
+
+    #[test]
+    fn a_secret_is_found_however_deep_it_is() {
+        let secrets = secrets();
+        secrets.hide("very-secret");
+        let deep = Json::from_stored(format!("{}\"very-secret\"{}", "[".repeat(500), "]".repeat(500)));
+        assert_eq!(secrets.find_in(&deep).as_deref(), Some("some depth"));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
-use super::core::{Core, Effect, now};
+use super::core::{Core, Effect, exact, now};
 use super::host::Shared;
 use super::live::Live;
 use super::message::Reply;
@@ -15,6 +15,7 @@ use super::{EngineError, Refusal, RunHandle, Trigger};
 use crate::run::{Event, RunState, State};
 use crate::store::{RunRecord, StoreError, TaskRecord, Write};
 use crate::task::{DagRun, DataInterval, Definition};
+use crate::tech::Token;
 use crate::value::Json;
 
 impl Core {
@@ -45,7 +46,7 @@ impl Core {
             end_date: None,
         };
         self.next_run += 1;
-        let (sender, ended) = oneshot::channel();
+        let (sender, ended) = watch::channel(None);
         let live = Live::new(definition, Arc::new(dag_run(definition, &record)), sender);
         self.writes.push(Write::RunBegan(record));
         self.begin(live, ended, reply, Vec::new());
@@ -59,15 +60,28 @@ impl Core {
         trigger: Trigger,
     ) -> Result<(Json, DateTime<Utc>), EngineError> {
         let dag_id = definition.dag.dag_id;
+        let given = trigger.conf.is_some();
         let conf = trigger.conf.unwrap_or_else(|| Json::from_stored("null"));
-        if let Some(of) = &definition.conf {
-            of.check(&conf).map_err(|e| Refusal::Conf { dag_id, reason: e.to_string() })?;
+        self.hide_tokens(definition);
+        if let Some(path) = self.shared.secrets().find_in(&conf) {
+            let reason = format!("it holds a secret at {path}, and would be stored");
+            return Err(Refusal::Conf { dag_id, reason }.into());
         }
-        let missing: Vec<_> = missing_secrets(definition, &self.shared);
+        if let Some(of) = &definition.conf {
+            of.check(&conf).map_err(|e| {
+                let reason = match given {
+                    true => self.shared.secrets().scrub(&e.to_string()).into_owned(),
+                    false => format!("none is given, and it needs one: {e}"),
+                };
+                Refusal::Conf { dag_id, reason }
+            })?;
+        }
+        let missing = missing_secrets(definition, &self.shared);
         if !missing.is_empty() {
             return Err(Refusal::Secrets { dag_id, missing }.into());
         }
         if let Some(date) = trigger.logical_date {
+            let date = exact(date);
             if self.has_logical_date(dag_id, date)? {
                 return Err(Refusal::LogicalDate { dag_id, date }.into());
             }
@@ -81,6 +95,16 @@ impl Core {
         Ok((conf, date))
     }
 
+    /// Tokens that stand in the source are kept out of what is written, also in a
+    /// process that only reads what an earlier one has asked for.
+    fn hide_tokens(&self, definition: &Definition) {
+        for (_, call) in definition.calls() {
+            if let Token::Literal(token) = call.token {
+                self.shared.secrets().hide(token);
+            }
+        }
+    }
+
     fn has_logical_date(&self, dag_id: &str, date: DateTime<Utc>) -> Result<bool, StoreError> {
         let uncommitted = self.writes.iter().any(
             |write| matches!(write, Write::RunBegan(run) if run.dag_id == dag_id && run.logical_date == date),
@@ -89,14 +113,26 @@ impl Core {
     }
 
     /// The record of a run that can be gone on with, and what it is a run of.
-    pub(super) fn recorded(&self, run_id: &str) -> Result<(RunRecord, &'static Definition), EngineError> {
-        let run_id = run_id.to_owned();
-        let Some(record) = self.writer.run(None, &run_id)? else {
-            return Err(Refusal::NoRun { run_id }.into());
+    pub(super) fn recorded(
+        &self,
+        dag_id: Option<&str>,
+        run_id: String,
+    ) -> Result<(RunRecord, &'static Definition), EngineError> {
+        let all = self.writer.named(dag_id, &run_id)?;
+        let (open, ended): (Vec<_>, Vec<_>) = all.into_iter().partition(|run| run.state == RunState::Running);
+        let record = match <[RunRecord; 1]>::try_from(open) {
+            Ok([record]) => record,
+            Err(open) if open.is_empty() => {
+                return Err(match ended.last() {
+                    Some(run) => Refusal::Ended { run_id, state: run.state }.into(),
+                    None => Refusal::NoRun { run_id }.into(),
+                });
+            }
+            Err(open) => {
+                let dag_ids = open.into_iter().map(|run| run.dag_id).collect();
+                return Err(Refusal::Ambiguous { run_id, dag_ids }.into());
+            }
         };
-        if record.state != RunState::Running {
-            return Err(Refusal::Ended { run_id, state: record.state }.into());
-        }
         if self.runs.contains_key(&record.number) {
             return Err(Refusal::Live { run_id }.into());
         }
@@ -109,6 +145,7 @@ impl Core {
             let dag_id = definition.dag.dag_id;
             return Err(Refusal::Changed { run_id, dag_id, was: record.version, is }.into());
         }
+        self.hide_tokens(definition);
         let missing = missing_secrets(definition, &self.shared);
         if !missing.is_empty() {
             return Err(Refusal::Secrets { dag_id: definition.dag.dag_id, missing }.into());
@@ -123,7 +160,7 @@ impl Core {
         reply: Reply,
     ) -> Result<(), StoreError> {
         let records = self.writer.tasks(record.number)?;
-        let (sender, ended) = oneshot::channel();
+        let (sender, ended) = watch::channel(None);
         let dag_run = Arc::new(dag_run(definition, &record));
         let live = Live::restore(definition, dag_run, sender, &records);
         self.begin(live, ended, reply, records);
@@ -134,7 +171,7 @@ impl Core {
     fn begin(
         &mut self,
         live: Live,
-        ended: oneshot::Receiver<RunState>,
+        ended: watch::Receiver<Option<RunState>>,
         reply: Reply,
         records: Vec<TaskRecord>,
     ) {
@@ -147,7 +184,7 @@ impl Core {
             let Some(task) = dag.task(&record.task_id) else { continue };
             match record.state {
                 State::Running => self.step(number, Event::Interrupted(task), None),
-                State::Queued => self.enqueue(number, task, None, true),
+                State::Queued => self.enqueue(number, task, None),
                 State::UpForRetry => {
                     let delay = record.due_at.map(|at| (at - now()).to_std().unwrap_or_default());
                     let at = Instant::now() + delay.unwrap_or_default();
@@ -163,7 +200,7 @@ impl Core {
 
 fn missing_secrets(definition: &Definition, shared: &Shared) -> Vec<String> {
     let mut missing: Vec<_> =
-        definition.secrets().filter_map(|name| Some(shared.secret(name).err()?.to_string())).collect();
+        definition.secrets().filter_map(|name| Some(shared.secrets().get(name).err()?.to_string())).collect();
     missing.sort();
     missing.dedup();
     missing

@@ -2,23 +2,26 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::RunHandle;
 use super::host::{Outputs, RunHost, Shared};
 use super::live::Live;
 use super::message::{Message, Reply};
 use super::slots::{Ready, Slots};
-use crate::error::Retry;
-use crate::run::{ALONE_AFTER, Command, Ending, Event, MAX_INTERRUPTIONS, RunState, State};
-use crate::store::{Blobs, LogRecord, Object, StoreError, Stored, TaskRecord, Write, Writer};
+use crate::run::{ALONE_AFTER, Command, Event, MAX_INTERRUPTIONS, RunState, State};
+use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write, Writer};
 use crate::task::{Attempt, Definition, End, Resume, attempt};
+use crate::value::Object;
 
 /// How many changes one transaction takes, so that a large one cannot hold up a trigger.
 const BATCH: usize = 1000;
@@ -47,6 +50,8 @@ pub(super) struct Core {
     pub(super) writes: Vec<Write>,
     pub(super) effects: Vec<Effect>,
     commands: Vec<Command>,
+    /// The attempts under way; cut off when the engine goes.
+    attempts: JoinSet<()>,
     deleting: usize,
     drained: Vec<oneshot::Sender<()>>,
     pub(super) failure: Arc<OnceLock<String>>,
@@ -73,6 +78,7 @@ impl Core {
             writes: Vec::new(),
             effects: Vec::new(),
             commands: Vec::new(),
+            attempts: JoinSet::new(),
             deleting: 0,
             drained: Vec::new(),
             failure: Arc::default(),
@@ -89,10 +95,13 @@ impl Core {
     /// Works until it is stopped, or until the database fails, which is left in `failure`.
     pub(super) fn run(mut self, receiver: &Receiver<Message>, failure: &Arc<OnceLock<String>>) {
         self.failure = Arc::clone(failure);
-        if let Err(error) = self.work(receiver) {
-            // Told before the handles of the runs are dropped, which is how the callers notice.
-            let _ = failure.set(error.to_string());
-        }
+        let worked = std::panic::catch_unwind(AssertUnwindSafe(|| self.work(receiver)));
+        // Told before the handles of the runs are dropped, which is how the callers notice.
+        let _ = match worked {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => failure.set(error.to_string()),
+            Err(_) => failure.set("its thread panicked: an error of coworks-biz".to_owned()),
+        };
     }
 
     fn work(&mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
@@ -118,6 +127,13 @@ impl Core {
 
     /// The next message; `Some(None)` when a timer is due first, `None` when nobody is left to send one.
     fn receive(&self, receiver: &Receiver<Message>) -> Option<Option<Message>> {
+        if self.slots.is_behind() {
+            return match receiver.try_recv() {
+                Ok(message) => Some(Some(message)),
+                Err(TryRecvError::Empty) => Some(None),
+                Err(TryRecvError::Disconnected) => None,
+            };
+        }
         let Some(Reverse((at, ..))) = self.timers.peek() else { return receiver.recv().ok().map(Some) };
         match receiver.recv_timeout(at.saturating_duration_since(Instant::now())) {
             Ok(message) => Some(Some(message)),
@@ -134,7 +150,7 @@ impl Core {
                     let _ = reply.send(Err(error));
                 }
             }
-            Message::Resume { run_id, reply } => match self.recorded(&run_id) {
+            Message::Resume { dag_id, run_id, reply } => match self.recorded(dag_id.as_deref(), run_id) {
                 Ok((record, definition)) => self.resume(record, definition, reply)?,
                 Err(error) => drop(reply.send(Err(error))),
             },
@@ -179,12 +195,16 @@ impl Core {
             let piece = LogRecord { task_id, map_index, try_number, records: end.log };
             self.writes.push(Write::Log { run, piece });
         }
-        for object in end.delete {
-            self.writes.push(Write::Delete(object.clone()));
-            self.effects.push(Effect::Delete(object));
-        }
         self.effects.push(Effect::Keep { outputs, task: id, xcoms });
         self.step(run, Event::Ended(task, end.ending), None);
+        // A try to come may still want what this one did not take.
+        let over = |live: &Live| live.run.task(task).state.is_some_and(State::is_final);
+        if self.runs.get(&run).is_some_and(over) {
+            for object in end.delete {
+                self.writes.push(Write::Delete(object.clone()));
+                self.effects.push(Effect::Delete(object));
+            }
+        }
     }
 
     fn due(&mut self, run: i64, task: u32, resume: Option<Resume>) {
@@ -223,7 +243,7 @@ impl Core {
                         Event::Interrupted(_) => None,
                         _ => resume,
                     };
-                    self.enqueue(run, task, resume, false);
+                    self.enqueue(run, task, resume);
                 }
                 Command::Set { task, state, .. } => {
                     if let (Event::Interrupted(_), State::Failed) = (event, state) {
@@ -261,14 +281,15 @@ impl Core {
         }
     }
 
-    pub(super) fn enqueue(&mut self, run: i64, task: u32, resume: Option<Resume>, recorded: bool) {
+    pub(super) fn enqueue(&mut self, run: i64, task: u32, resume: Option<Resume>) {
         let Some(live) = self.runs.get(&run) else { return };
         let resume = resume.or_else(|| live.was_deferred(task).then_some(Resume::Interrupted));
         let alone = live.run.task(task).interruptions >= ALONE_AFTER;
-        self.slots.push(Ready { run, task, resume, alone, recorded });
+        self.slots.push(Ready { run, task, resume, alone });
     }
 
-    /// Hands out slots. Those that get none are recorded as queued.
+    /// Hands out slots. Those that get none are recorded as queued, as far as the batch has room:
+    /// what is not recorded yet follows from what is, should the process die.
     fn assign(&mut self) {
         while let Some(Ready { run, task, resume, .. }) = self.slots.next() {
             let now = now();
@@ -279,7 +300,7 @@ impl Core {
             self.effects.push(Effect::Start { attempt, host });
         }
         let now = now();
-        for Ready { run, task, .. } in self.slots.record() {
+        for Ready { run, task, .. } in self.slots.record(BATCH) {
             if let Some(live) = self.runs.get(&run) {
                 self.writes.push(Write::Task { record: live.record(task), at: now });
             }
@@ -304,14 +325,13 @@ impl Core {
                 Effect::Delete(object) => self.delete(object),
                 Effect::Say { run, task, state } => self.say(run, task, state),
                 Effect::End { run, state } => {
-                    let Some(mut live) = self.runs.remove(&run) else { continue };
+                    let Some(live) = self.runs.remove(&run) else { continue };
                     tracing::info!(
                         target: "coworks_biz::engine",
                         dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id, state = %state, "run ends"
                     );
-                    if let Some(ended) = live.ended.take() {
-                        let _ = ended.send(state);
-                    }
+                    // Whether or not somebody waits for it.
+                    let _ = live.ended.send(Some(state));
                 }
             }
         }
@@ -322,14 +342,23 @@ impl Core {
         }
     }
 
-    fn start(&self, what: Attempt, host: RunHost) {
+    fn start(&mut self, what: Attempt, host: RunHost) {
         let shared = Arc::clone(&self.shared);
-        self.tokio.spawn(async move {
+        let work = async move {
             let (run, task) = (what.run.number, what.task);
-            let mut end = attempt(Arc::new(host), what).await;
-            let xcoms = store(&shared, &mut end).await;
+            let ended = AssertUnwindSafe(async {
+                let mut end = attempt(Arc::new(host), what).await;
+                let xcoms = store(&shared, &mut end).await;
+                (end, xcoms)
+            });
+            // An attempt catches the panics of a user's code; one around it must not keep its slot for ever.
+            let (end, xcoms) = ended.catch_unwind().await.unwrap_or_else(|_| {
+                (End::failed("panicked outside the task's own code: an error of coworks-biz"), Vec::new())
+            });
             shared.tell(Message::Ended { run, task, end: Box::new(end), xcoms });
-        });
+        };
+        while self.attempts.try_join_next().is_some() {}
+        self.attempts.spawn_on(work, &self.tokio);
     }
 
     #[cfg(feature = "s3")]
@@ -350,6 +379,7 @@ impl Core {
         self.deleting += 1;
         let shared = Arc::clone(&self.shared);
         self.tokio.spawn(async move {
+            let _few = shared.sweepers.acquire().await;
             let done = match shared.services.results().await.delete(&object).await {
                 Ok(()) => true,
                 Err(error) => {
@@ -398,18 +428,20 @@ async fn store(shared: &Shared, end: &mut End) -> Vec<(String, Stored)> {
         false => Ok(save()),
     };
     stored.and_then(|stored| stored.map_err(|e| e.to_string())).unwrap_or_else(|error| {
-        end.ending = Ending::Failed(Retry::AsConfigured);
-        end.error = Some(format!("the output cannot be stored: {error}"));
-        end.wait = None;
-        end.delete.clear();
+        let log = std::mem::take(&mut end.log);
+        *end = End { log, ..End::failed(format!("the output cannot be stored: {error}")) };
         Vec::new()
     })
 }
 
 /// Now, as exactly as it is stored: a run is the same before and after a restart.
 pub(super) fn now() -> DateTime<Utc> {
-    let now = Utc::now();
-    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+    exact(Utc::now())
+}
+
+/// A moment as exactly as it is stored.
+pub(super) fn exact(at: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
 }
 
 /// A moment that a process does not live to see: delays beyond what a clock can hold.

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use super::message::Message;
-use crate::config::{Config, MissingSecret, Secret, Secrets};
+use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
 use crate::store::{Blobs, LogRecord, Reader, Stored, Writer};
 use crate::task::{Attempt, DagRun, Host};
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) services: Client,
     pub(super) sender: Sender<Message>,
     pub(super) blobs: Blobs,
+    /// How many deletions in S3 go on at once.
+    pub(super) sweepers: Semaphore,
     engine_id: String,
     secrets: Arc<Secrets>,
     database: PathBuf,
@@ -35,6 +38,7 @@ impl Shared {
             services,
             sender,
             blobs: writer.blobs(),
+            sweepers: Semaphore::new(16),
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
             database: config.db.clone(),
@@ -48,8 +52,8 @@ impl Shared {
         let _ = self.sender.send(message);
     }
 
-    pub(super) fn secret(&self, name: &str) -> Result<Secret, MissingSecret> {
-        self.secrets.get(name)
+    pub(super) fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
     }
 
     fn read(&self, run: i64, task_id: &str, map_index: i32, key: &str) -> Result<Option<Json>> {

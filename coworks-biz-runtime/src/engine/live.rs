@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::host::Outputs;
 use crate::run::{Command, Event, Instance, Misfit, Run, RunState, State};
-use crate::store::{Object, TaskRecord};
+use crate::store::TaskRecord;
 use crate::task::{Attempt, DagRun, Definition, Resume, Wait};
+use crate::value::Object;
 
 #[derive(Debug)]
 pub(super) struct Live {
@@ -16,7 +17,7 @@ pub(super) struct Live {
     pub(super) run: Run,
     pub(super) dag_run: Arc<DagRun>,
     pub(super) outputs: Arc<Outputs>,
-    pub(super) ended: Option<oneshot::Sender<RunState>>,
+    pub(super) ended: watch::Sender<Option<RunState>>,
     notes: Vec<Notes>,
 }
 
@@ -35,14 +36,14 @@ impl Live {
     pub(super) fn new(
         definition: &'static Definition,
         dag_run: Arc<DagRun>,
-        ended: oneshot::Sender<RunState>,
+        ended: watch::Sender<Option<RunState>>,
     ) -> Self {
         Self {
             definition,
             run: Run::new(definition.dag),
             dag_run,
             outputs: Arc::default(),
-            ended: Some(ended),
+            ended,
             notes: vec![Notes::default(); definition.dag.tasks.len()],
         }
     }
@@ -51,7 +52,7 @@ impl Live {
     pub(super) fn restore(
         definition: &'static Definition,
         dag_run: Arc<DagRun>,
-        ended: oneshot::Sender<RunState>,
+        ended: watch::Sender<Option<RunState>>,
         records: &[TaskRecord],
     ) -> Self {
         let mut live = Self::new(definition, dag_run, ended);

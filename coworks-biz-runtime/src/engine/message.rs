@@ -3,10 +3,10 @@
 use tokio::sync::oneshot;
 
 use super::{EngineError, RunHandle, Trigger};
-#[cfg(feature = "s3")]
-use crate::store::Object;
 use crate::store::{LogRecord, Stored};
 use crate::task::{Definition, End, Resume};
+#[cfg(feature = "s3")]
+use crate::value::Object;
 
 /// A message to the thread that owns the live runs.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) enum Message {
         reply: Reply,
     },
     Resume {
+        dag_id: Option<String>,
         run_id: String,
         reply: Reply,
     },

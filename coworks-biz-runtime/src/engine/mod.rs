@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::core::Core;
 use self::host::Shared;
@@ -85,6 +85,14 @@ pub enum Refusal {
         /// The run id.
         run_id: String,
     },
+    /// Runs of several DAGs have this run id.
+    #[error("run `{run_id}` is one of each of {}: say which biz", dag_ids.join(", "))]
+    Ambiguous {
+        /// The run id.
+        run_id: String,
+        /// The DAGs.
+        dag_ids: Vec<String>,
+    },
     /// The run is over.
     #[error("run `{run_id}` has ended already: {state}")]
     Ended {
@@ -138,18 +146,20 @@ pub struct Trigger {
 pub struct RunHandle {
     /// The run.
     pub run: Arc<DagRun>,
-    ended: oneshot::Receiver<RunState>,
+    ended: watch::Receiver<Option<RunState>>,
     failure: Arc<OnceLock<String>>,
 }
 
 impl RunHandle {
-    /// Waits until the run has ended and its end is on disk.
+    /// Waits until the run has ended and its end is recorded. May be asked again.
     pub async fn ended(&mut self) -> Result<RunState, EngineError> {
-        (&mut self.ended).await.map_err(|_| stopped(&self.failure))
+        let state = self.ended.wait_for(Option::is_some).await.map(|state| *state);
+        state.ok().flatten().ok_or_else(|| stopped(&self.failure))
     }
 }
 
-/// The embedded engine. Runs end when it is dropped; what was committed stays.
+/// The embedded engine. When it is dropped, attempts under way are cut off; what was
+/// committed stays, and [`Engine::resume`] goes on from there.
 #[derive(Debug)]
 pub struct Engine {
     sender: Sender<Message>,
@@ -185,9 +195,11 @@ impl Engine {
     }
 
     /// Goes on with a run that a stopped or killed process left behind.
-    pub async fn resume(&self, run_id: &str) -> Result<RunHandle, EngineError> {
-        let run_id = run_id.to_owned();
-        self.ask(|reply| Message::Resume { run_id, reply }).await?
+    ///
+    /// Runs of several DAGs may have the same run id; `dag_id` then says which is meant.
+    pub async fn resume(&self, dag_id: Option<&str>, run_id: &str) -> Result<RunHandle, EngineError> {
+        let (dag_id, run_id) = (dag_id.map(str::to_owned), run_id.to_owned());
+        self.ask(|reply| Message::Resume { dag_id, run_id, reply }).await?
     }
 
     /// Starts nothing more, and returns when what runs has ended and is recorded.

@@ -12,8 +12,6 @@ pub(super) struct Ready {
     pub(super) resume: Option<Resume>,
     /// It was running while the process died more than once, and runs alone.
     pub(super) alone: bool,
-    /// Whether its row says that it is queued.
-    pub(super) recorded: bool,
 }
 
 /// The slots and the queue for them.
@@ -24,12 +22,14 @@ pub(super) struct Slots {
     /// The one that runs has all slots.
     exclusive: bool,
     queue: VecDeque<Ready>,
+    /// How many at the front of the queue have rows that say that they are queued.
+    recorded: usize,
     draining: bool,
 }
 
 impl Slots {
     pub(super) fn new(total: usize) -> Self {
-        Self { total, running: 0, exclusive: false, queue: VecDeque::new(), draining: false }
+        Self { total, running: 0, exclusive: false, queue: VecDeque::new(), recorded: 0, draining: false }
     }
 
     pub(super) fn push(&mut self, ready: Ready) {
@@ -45,6 +45,7 @@ impl Slots {
         }
         self.running += 1;
         self.exclusive = alone;
+        self.recorded = self.recorded.saturating_sub(1);
         self.queue.pop_front()
     }
 
@@ -54,14 +55,16 @@ impl Slots {
         self.exclusive = false;
     }
 
-    /// Those in the queue whose rows do not say so yet; from now on they do.
-    pub(super) fn record(&mut self) -> impl Iterator<Item = Ready> {
-        // New ones are at the end.
-        let first = self.queue.iter().rposition(|ready| ready.recorded).map_or(0, |last| last + 1);
-        self.queue.iter_mut().skip(first).map(|ready| {
-            ready.recorded = true;
-            *ready
-        })
+    /// Up to `limit` of those in the queue whose rows do not say so yet; from now on they do.
+    pub(super) fn record(&mut self, limit: usize) -> Vec<Ready> {
+        let new: Vec<_> = self.queue.iter().skip(self.recorded).take(limit).copied().collect();
+        self.recorded += new.len();
+        new
+    }
+
+    /// Whether there are some in the queue whose rows do not say so yet.
+    pub(super) fn is_behind(&self) -> bool {
+        self.recorded < self.queue.len()
     }
 
     /// Starts nothing more from now on.
@@ -79,7 +82,7 @@ mod tests {
     use super::*;
 
     fn ready(task: u32, alone: bool) -> Ready {
-        Ready { run: 1, task, resume: None, alone, recorded: false }
+        Ready { run: 1, task, resume: None, alone }
     }
 
     fn next(slots: &mut Slots) -> Option<u32> {
@@ -91,10 +94,22 @@ mod tests {
         let mut slots = Slots::new(2);
         (1..=3).for_each(|task| slots.push(ready(task, false)));
         assert_eq!([next(&mut slots), next(&mut slots), next(&mut slots)], [Some(1), Some(2), None]);
-        assert_eq!(slots.record().map(|ready| ready.task).collect::<Vec<_>>(), [3]);
-        assert_eq!(slots.record().count(), 0);
+        assert!(slots.is_behind());
+        assert_eq!(slots.record(9), [ready(3, false)]);
+        assert!(!slots.is_behind());
+        assert_eq!(slots.record(9), []);
         slots.release();
         assert_eq!(next(&mut slots), Some(3));
+    }
+
+    #[test]
+    fn a_long_queue_is_recorded_in_pieces() {
+        let mut slots = Slots::new(1);
+        (1..=5).for_each(|task| slots.push(ready(task, false)));
+        assert_eq!(slots.record(2), [ready(1, false), ready(2, false)]);
+        assert_eq!(next(&mut slots), Some(1));
+        assert_eq!(slots.record(2), [ready(3, false), ready(4, false)]);
+        assert_eq!(slots.record(2), [ready(5, false)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use super::*;
 use crate::config::{Environment, Flags};
@@ -20,6 +20,7 @@ fn definition(dag_id: &'static str, tasks: &[(&'static str, &[u32], Runner)]) ->
         upstream: upstream.to_vec().leak(),
         downstream: down.leak(),
         inputs: upstream.to_vec().leak(),
+        shares: &[],
         output: "usize",
         options: &Options::DEFAULT,
         line: 1,
@@ -61,17 +62,19 @@ fn add(context: &Context) -> Result<Work> {
 async fn no_more_attempts_run_at_once_than_there_are_slots() {
     static RUNNING: AtomicUsize = AtomicUsize::new(0);
     static MOST: AtomicUsize = AtomicUsize::new(0);
+    static MEETING: LazyLock<tokio::sync::Barrier> = LazyLock::new(|| tokio::sync::Barrier::new(3));
     fn busy(_: &Context) -> Result<Work> {
         Ok(finish(async {
             MOST.fetch_max(RUNNING.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // Three at a time meet here; fewer would wait for ever.
+            MEETING.wait().await;
             RUNNING.fetch_sub(1, Ordering::SeqCst);
+            MEETING.wait().await;
             Ok::<_, Error>(())
         }))
     }
     let dir = tempfile::tempdir().unwrap();
-    let tasks: Vec<_> =
-        ["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| (id, &[][..], busy as Runner)).into();
+    let tasks: Vec<_> = ["a", "b", "c", "d", "e", "f"].map(|id| (id, &[][..], busy as Runner)).into();
     let definition = definition("busy", &tasks);
     let engine = Engine::start(&config(dir.path(), 3), &[definition]).unwrap();
     let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
@@ -104,18 +107,18 @@ async fn a_run_whose_dag_has_changed_is_held() {
     let before = definition("changing", &[("a", &[], never)]);
     let engine = Engine::start(&config, &[before]).unwrap();
     let run_id = engine.trigger(before, Trigger::default()).await.unwrap().run.run_id.to_string();
-    assert!(matches!(engine.resume(&run_id).await, Err(EngineError::Refused(Refusal::Live { .. }))));
+    assert!(matches!(engine.resume(None, &run_id).await, Err(EngineError::Refused(Refusal::Live { .. }))));
     drop(engine);
 
     let after = definition("changing", &[("a", &[], one), ("b", &[0], add)]);
     let engine = Engine::start(&config, &[after]).unwrap();
-    let error = engine.resume(&run_id).await.unwrap_err();
+    let error = engine.resume(None, &run_id).await.unwrap_err();
     assert!(matches!(error, EngineError::Refused(Refusal::Changed { .. })), "{error}");
     drop(engine);
 
     let other = definition("other", &[("a", &[], one)]);
     let engine = Engine::start(&config, &[other]).unwrap();
-    let error = engine.resume(&run_id).await.unwrap_err();
+    let error = engine.resume(None, &run_id).await.unwrap_err();
     assert!(matches!(error, EngineError::Refused(Refusal::NoDag { .. })), "{error}");
 }
 
@@ -159,7 +162,7 @@ async fn draining_starts_nothing_more_and_leaves_the_rest_to_be_resumed() {
     assert_eq!(states, [("a", "success"), ("b", "queued"), ("c", "queued")]);
 
     let engine = Engine::start(&config, &[definition]).unwrap();
-    let mut run = engine.resume(&run.run_id).await.unwrap();
+    let mut run = engine.resume(None, &run.run_id).await.unwrap();
     assert_eq!(run.ended().await.unwrap(), RunState::Success);
     let tasks = reader.tasks(run.run.number).unwrap();
     assert!(tasks.iter().all(|task| (task.try_number, task.interruptions) == (1, 0)), "{tasks:?}");

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
 use super::Service;
-use crate::store::Object;
 use crate::tech::Results;
+use crate::value::Object;
 
 /// What a gateway gives a service before it answers itself.
 const LONGEST: Duration = Duration::from_secs(29);

@@ -132,6 +132,7 @@ impl Local {
     /// Lets a configuration use these stand-ins.
     pub fn configure(&self, config: &mut Config) {
         config.gateway_url = Some(self.gateway_url());
+        config.proxy = false;
         config.s3 = S3 { server: Some(self.s3.clone()), path_style: true };
     }
 }

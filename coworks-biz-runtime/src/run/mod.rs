@@ -214,11 +214,14 @@ impl Run {
     }
 
     fn fail(&mut self, task: u32, retry: Retry, commands: &mut Vec<Command>) {
-        let options = self.dag.tasks[task as usize].options;
+        let node = &self.dag.tasks[task as usize];
+        let options = node.options;
         let try_number = self.tasks[task as usize].try_number;
+        let spent: u32 =
+            node.shares.iter().map(|&other| self.tasks[other as usize].try_number.saturating_sub(1)).sum();
         let delay = match retry {
             Retry::Never => None,
-            _ if try_number > options.retries => None,
+            _ if try_number + spent > options.retries => None,
             Retry::After(delay) => Some(delay),
             Retry::AsConfigured => Some(retry_delay(options, try_number)),
         };

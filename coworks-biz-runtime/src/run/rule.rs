@@ -77,10 +77,11 @@ pub(super) fn decide(rule: TriggerRule, tally: Tally, upstreams: u32) -> Decisio
             _ => Wait,
         },
         TriggerRule::AllDone if all_done => Run,
-        TriggerRule::AllDoneMinOneSuccess if all_done => match tally {
-            _ if tally.success > 0 => Run,
-            _ if tally.skipped == upstreams => SKIP,
-            _ => BLOCK,
+        TriggerRule::AllDoneMinOneSuccess => match tally {
+            _ if tally.skipped > 0 => SKIP,
+            _ if all_done && tally.success == 0 => BLOCK,
+            _ if all_done => Run,
+            _ => Wait,
         },
         TriggerRule::AllSkipped => match tally {
             _ if tally.success > 0 || failures => SKIP,
@@ -120,7 +121,7 @@ pub(super) fn decide(rule: TriggerRule, tally: Tally, upstreams: u32) -> Decisio
             _ if all_done => Run,
             _ => Wait,
         },
-        TriggerRule::AllDone | TriggerRule::AllDoneMinOneSuccess => Wait,
+        TriggerRule::AllDone => Wait,
     }
 }
 
@@ -154,7 +155,7 @@ mod tests {
             (TriggerRule::AllSuccess,             [Wait, Wait, block, skip, Run,  block, skip, block, skip]),
             (TriggerRule::AllFailed,              [Wait, skip, Wait,  skip, skip, skip,  skip, Run,   skip]),
             (TriggerRule::AllDone,                [Wait, Wait, Wait,  Wait, Run,  Run,   Run,  Run,   Run]),
-            (TriggerRule::AllDoneMinOneSuccess,   [Wait, Wait, Wait,  Wait, Run,  Run,   skip, block, Run]),
+            (TriggerRule::AllDoneMinOneSuccess,   [Wait, Wait, Wait,  skip, Run,  skip,  skip, block, skip]),
             (TriggerRule::AllSkipped,             [Wait, skip, skip,  Wait, skip, skip,  Run,  skip,  skip]),
             (TriggerRule::OneSuccess,             [Wait, Run,  Wait,  Wait, Run,  Run,   skip, block, Run]),
             (TriggerRule::OneFailed,              [Wait, Wait, Run,   Wait, skip, Run,   skip, Run,   skip]),

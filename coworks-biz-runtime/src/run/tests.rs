@@ -25,6 +25,7 @@ fn dag(tasks: &[(Vec<u32>, TriggerRule, u32)]) -> &'static Dag {
             upstream: leak(upstream.clone()),
             downstream: leak(down),
             inputs: &[],
+            shares: &[],
             output: "",
             options: Box::leak(Box::new(Options {
                 trigger_rule: *rule,
@@ -259,6 +260,29 @@ fn tries_end_with_the_retries() {
         }
     }
     assert_eq!(driver.run.task(0).state, Some(State::Failed));
+}
+
+#[test]
+fn the_members_of_a_call_share_its_retries() {
+    let shared = dag(&[(vec![], TriggerRule::AllSuccess, 2), (vec![0], TriggerRule::AllSuccess, 2)]);
+    let mut nodes: Vec<_> = shared.tasks.iter().map(|task| Task { ..*task }).collect();
+    nodes[1].shares = &[0];
+    let mut driver = Driver::new(Box::leak(Box::new(Dag { tasks: nodes.leak(), ..*shared })));
+    // One of the two retries is spent by the first member.
+    for ending in [0, 7] {
+        driver.start(0);
+        driver.end(0, ending);
+        if ending == 0 {
+            driver.feed(Event::Due(0));
+        }
+    }
+    driver.start(0);
+    driver.end(0, 0);
+    driver.feed(Event::Due(1));
+    driver.start(0);
+    driver.end(0, 0);
+    assert_eq!(driver.run.task(1).state, Some(State::Failed));
+    assert_eq!(driver.run.task(1).try_number, 2);
 }
 
 #[test]

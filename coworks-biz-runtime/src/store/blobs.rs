@@ -51,7 +51,11 @@ impl Blobs {
     }
 
     fn write(&self, path: &Path, name: &str, text: &str) -> std::io::Result<()> {
-        fs::create_dir_all(&self.0)?;
+        if !self.0.exists() {
+            fs::create_dir_all(&self.0)?;
+            File::open(self.0.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
+                .sync_all()?;
+        }
         // Two attempts may write the same value at once: each has a file of its own until the rename.
         let draft = self.0.join(format!("{name}.{}", uuid::Uuid::now_v7()));
         let mut file = File::create(&draft)?;

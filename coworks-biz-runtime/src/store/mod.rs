@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 pub use self::blobs::{Blobs, Stored};
 pub use self::read::Reader;
-pub use self::record::{LogRecord, Object, RunRecord, TaskRecord, Write};
+pub use self::record::{LogRecord, RunRecord, TaskRecord, Write};
 pub use self::write::Writer;
 
 /// Why the database cannot be used. Each says what to do about it.

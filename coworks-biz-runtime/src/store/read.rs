@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::{Blobs, LogRecord, Object, RunRecord, StoreError, TaskRecord, schema};
-use crate::value::Json;
+use super::{Blobs, LogRecord, RunRecord, StoreError, TaskRecord, schema};
+use crate::value::{Json, Object};
 
 /// Reads a database beside the process that writes it.
 #[derive(Debug)]
@@ -37,9 +37,9 @@ impl Reader {
         Ok(Self { connection, blobs: Blobs::of(path), path: path.to_owned() })
     }
 
-    /// A run of a DAG, by its run id; of any DAG when none is given.
-    pub fn run(&self, dag_id: Option<&str>, run_id: &str) -> Result<Option<RunRecord>, StoreError> {
-        run(&self.connection, dag_id, run_id).map_err(|source| self.wrap(source))
+    /// The runs of this run id: at most one of each DAG.
+    pub fn named(&self, dag_id: Option<&str>, run_id: &str) -> Result<Vec<RunRecord>, StoreError> {
+        named(&self.connection, dag_id, run_id).map_err(|source| self.wrap(source))
     }
 
     /// The runs that began last, the latest first.
@@ -119,15 +119,14 @@ impl Reader {
 const RUN: &str = "id, dag_id, run_id, uuid, run_type, state, version, conf, logical_date, \
                    data_interval_start, data_interval_end, start_date, end_date";
 
-pub(super) fn run(
+pub(super) fn named(
     connection: &Connection,
     dag_id: Option<&str>,
     run_id: &str,
-) -> rusqlite::Result<Option<RunRecord>> {
-    let sql = format!(
-        "SELECT {RUN} FROM dag_run WHERE run_id = ?1 AND (?2 IS NULL OR dag_id = ?2) ORDER BY id DESC LIMIT 1"
-    );
-    connection.prepare_cached(&sql)?.query_row(params![run_id, dag_id], run_record).optional()
+) -> rusqlite::Result<Vec<RunRecord>> {
+    let sql =
+        format!("SELECT {RUN} FROM dag_run WHERE run_id = ?1 AND (?2 IS NULL OR dag_id = ?2) ORDER BY id");
+    connection.prepare_cached(&sql)?.query_map(params![run_id, dag_id], run_record)?.collect()
 }
 
 pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<TaskRecord>> {

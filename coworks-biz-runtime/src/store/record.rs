@@ -1,10 +1,10 @@
 //! What the database holds, as plain data.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 use super::Stored;
 use crate::run::{RunState, State};
+use crate::value::Object;
 
 /// A run as it is recorded.
 #[derive(Debug, Clone)]
@@ -64,21 +64,6 @@ pub struct TaskRecord {
     pub waits_for: Option<Object>,
     /// Why the last attempt failed.
     pub error: Option<String>,
-}
-
-/// An object in S3.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Object {
-    /// The bucket.
-    pub bucket: String,
-    /// The whole key.
-    pub key: String,
-}
-
-impl std::fmt::Display for Object {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "s3://{}/{}", self.bucket, self.key)
-    }
 }
 
 /// A piece of the log of an attempt.

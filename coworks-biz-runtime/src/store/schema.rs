@@ -1,5 +1,7 @@
 //! The tables, and how a file of an older version becomes one of this.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -24,6 +26,21 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
         transaction.commit().map_err(wrap)?;
     }
     Ok(())
+}
+
+/// Refuses a file that is no SQLite database at all, before anything is made beside it.
+pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    let mut head = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(16).read_to_end(&mut head).map_err(io)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io(e)),
+    };
+    match head.as_slice() {
+        b"" | b"SQLite format 3\0" => Ok(()),
+        _ => Err(StoreError::Foreign { path: path.to_owned() }),
+    }
 }
 
 /// The version of the file, 0 for an empty one; an error for one that this program must not touch.

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::*;
 use crate::config::Durability;
 use crate::run::{RunState, State};
-use crate::value::Json;
+use crate::value::{Json, Object};
 
 fn open(path: &Path) -> Result<Writer, StoreError> {
     Writer::open(path, Durability::Step)
@@ -78,7 +78,7 @@ fn what_was_committed_is_read_back() {
     writer.commit(&writes).unwrap();
 
     let reader = Reader::open(&path).unwrap();
-    let read = reader.run(Some("first"), "manual__1").unwrap().unwrap();
+    let read = reader.named(Some("first"), "manual__1").unwrap().remove(0);
     assert_eq!((read.state, read.end_date), (RunState::Success, Some(at(30))));
     let tasks = reader.tasks(1).unwrap();
     assert_eq!(tasks.len(), 1);
@@ -112,6 +112,7 @@ fn a_file_of_another_program_or_a_newer_version_is_refused_and_untouched() {
     assert!(matches!(open(&text), Err(StoreError::Foreign { .. })));
     assert!(matches!(Reader::open(&text), Err(StoreError::Foreign { .. })));
     assert_eq!(std::fs::read(&text).unwrap(), before);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is made beside it");
 
     let other = dir.path().join("other.db");
     rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();

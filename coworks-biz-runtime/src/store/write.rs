@@ -7,9 +7,10 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::lock::{Lock, beside};
-use super::{Blobs, Object, RunRecord, StoreError, TaskRecord, Write, read, schema};
+use super::{Blobs, RunRecord, StoreError, TaskRecord, Write, read, schema};
 use crate::config::Durability;
 use crate::store::{LogRecord, Stored};
+use crate::value::Object;
 
 /// Pages of the write-ahead log before they are brought into the file: 16 MiB.
 const CHECKPOINT: i64 = 4096;
@@ -35,6 +36,7 @@ impl Writer {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             std::fs::create_dir_all(dir).map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         }
+        schema::refuse_foreign(path)?;
         let lock = Lock::take(path)?;
         let mut connection = Connection::open(path).map_err(wrap)?;
         // Before anything is written, and so before a foreign file is touched.
@@ -85,7 +87,8 @@ impl Writer {
 
     fn must_sync(&self, write: &Write) -> bool {
         match write {
-            Write::RunBegan(_) => true,
+            // What is deleted elsewhere must not come back here.
+            Write::RunBegan(_) | Write::Delete(_) => true,
             Write::RunEnded { .. } => self.durability == Durability::Run,
             _ => false,
         }
@@ -109,9 +112,9 @@ impl Writer {
         )
     }
 
-    /// A run of a DAG, by its run id.
-    pub fn run(&self, dag_id: Option<&str>, run_id: &str) -> Result<Option<RunRecord>, StoreError> {
-        read::run(&self.connection, dag_id, run_id).map_err(|source| self.wrap(source))
+    /// The runs of this run id: at most one of each DAG.
+    pub fn named(&self, dag_id: Option<&str>, run_id: &str) -> Result<Vec<RunRecord>, StoreError> {
+        read::named(&self.connection, dag_id, run_id).map_err(|source| self.wrap(source))
     }
 
     /// The task instances of a run.

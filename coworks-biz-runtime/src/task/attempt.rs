@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 
 use super::{DagRun, Definition};
 use crate::dag::Task;
-use crate::error::Result;
+use crate::error::{Result, Retry};
 use crate::run::Ending;
-use crate::store::Object;
 use crate::tech::Answer;
+use crate::value::Object;
 use crate::value::{Json, RETURN_VALUE};
 
 /// What is to be attempted.
@@ -71,10 +71,24 @@ pub struct End {
     pub xcoms: Vec<(String, Json)>,
     /// What it waits for, where it was deferred.
     pub wait: Option<Wait>,
-    /// The objects that are not needed any more once this end is committed.
+    /// The objects that are not needed any more once this end is committed and the task is over.
     pub delete: Vec<Object>,
     /// The rest of its log.
     pub log: String,
+}
+
+impl End {
+    /// The end of an attempt that failed for a reason outside the task's code.
+    pub fn failed(error: impl Into<String>) -> Self {
+        Self {
+            ending: Ending::Failed(Retry::AsConfigured),
+            error: Some(error.into()),
+            xcoms: Vec::new(),
+            wait: None,
+            delete: Vec::new(),
+            log: String::new(),
+        }
+    }
 }
 
 /// What a body comes to, where it does not fail.

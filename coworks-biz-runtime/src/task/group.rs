@@ -2,11 +2,12 @@
 //! logical call. The member that finds the answer missing or refused asks again.
 
 use super::attempt::{Attempt, Outcome, Resume, Wait};
+use super::perform::Side;
 use super::{Context, Member};
 use crate::error::{Error, Result};
-use crate::store::Object;
-use crate::tech::{Answer, Arguments, AsyncCall, Client, Look, read_envelope};
+use crate::tech::{Answer, Arguments, AsyncCall, Client, Look, Unread, read_envelope};
 use crate::value::Json;
+use crate::value::Object;
 
 pub(super) struct Group<'a> {
     pub(super) call: &'static AsyncCall,
@@ -15,6 +16,7 @@ pub(super) struct Group<'a> {
     pub(super) submit: u32,
     pub(super) attempt: &'a Attempt,
     pub(super) context: Context,
+    pub(super) side: &'a Side,
 }
 
 impl Group<'_> {
@@ -51,9 +53,13 @@ impl Group<'_> {
                 Ok(Outcome::default())
             }
             None => {
-                // No answer came in the last try. Sent again under the same name and to
-                // the same key: if the first one was only slow, its answer serves.
                 if self.attempt.try_number > 1 {
+                    // It may have come since the last try gave up.
+                    if self.services().results().await.look(&object).await? == Look::There {
+                        return Ok(Outcome::default());
+                    }
+                    // Sent again under the same name and to the same key: if the
+                    // first one is only slow, its answer serves.
                     self.send(&object).await?;
                 }
                 Ok(self.defer(object))
@@ -71,10 +77,10 @@ impl Group<'_> {
                     self.look_late(&asked_now).await?;
                 }
                 let bytes = self.fetch(&asked_now).await?.ok_or_else(|| gone(&asked_now))?;
-                return self.done(&first, self.answer(&asked_now, &bytes)?);
+                return self.done(&first, self.answer(&first, &asked_now, &bytes)?);
             }
             None => match self.newest(&first).await? {
-                Some((object, bytes)) => match self.answer(&object, &bytes) {
+                Some((object, bytes)) => match self.answer(&first, &object, &bytes) {
                     Ok(answer) => return self.done(&first, answer),
                     Err(refused) => refused,
                 },
@@ -105,18 +111,31 @@ impl Group<'_> {
         self.services().results().await.read(object).await
     }
 
-    fn answer(&self, object: &Object, bytes: &[u8]) -> Result<Answer> {
+    fn answer(&self, first: &Object, object: &Object, bytes: &[u8]) -> Result<Answer> {
         tracing::info!("{} bytes from {object}", bytes.len());
-        read_envelope(bytes, self.call.call.output.as_ref(), &object.to_string())
+        match read_envelope(bytes, self.call.call.output.as_ref(), &object.to_string()) {
+            Ok(answer) => Ok(answer),
+            Err(Unread::Unfit(error)) => Err(error),
+            Err(Unread::Refused(error)) => {
+                *self.side.refused.lock().unwrap_or_else(|e| e.into_inner()) = self.served(first);
+                Err(error)
+            }
+        }
     }
 
     fn done(&self, first: &Object, answer: Answer) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         outcome.answer(answer)?;
-        if !self.call.keep {
-            outcome.delete.extend((1..=self.attempt.try_number).map(|asked| asked_by(first, asked)));
-        }
+        outcome.delete = self.served(first);
         Ok(outcome)
+    }
+
+    /// The objects that are not needed once this task is over: all that were asked for.
+    fn served(&self, first: &Object) -> Vec<Object> {
+        match self.call.keep {
+            true => Vec::new(),
+            false => (1..=self.attempt.try_number).map(|asked| asked_by(first, asked)).collect(),
+        }
     }
 
     fn defer(&self, object: Object) -> Outcome {

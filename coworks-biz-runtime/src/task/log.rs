@@ -1,5 +1,6 @@
 //! The log of an attempt: what the code it runs says through `tracing`.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
@@ -45,10 +46,17 @@ impl Log {
         });
     }
 
-    fn push(&self, record: &Map<String, Value>) {
+    fn push(&self, mut record: Map<String, Value>) {
         let mut inner = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let Ok(line) = serde_json::to_string(record) else { return };
-        let line = inner.secrets.scrub(&line).into_owned();
+        // Before JSON escapes them, for then they would look different.
+        for text in record.values_mut() {
+            if let Value::String(text) = text
+                && let Cow::Owned(scrubbed) = inner.secrets.scrub(text)
+            {
+                *text = scrubbed;
+            }
+        }
+        let Ok(line) = serde_json::to_string(&record) else { return };
         if inner.head + inner.records.len() + line.len() < KEPT / 2 {
             inner.records.push_str(&line);
             inner.records.push('\n');
@@ -114,7 +122,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
         let metadata = event.metadata();
         let mut record = record(level(metadata.level()), metadata.target(), "");
         event.record(&mut Fields(&mut record));
-        log.push(&record);
+        log.push(record);
     }
 }
 
@@ -171,7 +179,7 @@ mod tests {
     use crate::config::Environment;
 
     fn log() -> Log {
-        let env = Environment::from(|name| (name == "COWORKS_SECRET_KEY").then(|| "very-secret".into()));
+        let env = Environment::from(|name| (name == "COWORKS_SECRET_KEY").then(|| "very-\"secret\"".into()));
         let secrets = Secrets::new(env);
         secrets.get("KEY").unwrap();
         Log::new(Arc::new(secrets))
@@ -189,13 +197,15 @@ mod tests {
     fn records_in_the_span_are_captured_with_their_fields_and_without_secrets() {
         let log = log();
         captured(&log, || {
-            tracing::info_span!("inner").in_scope(|| tracing::warn!(orders = 3, "with very-secret"));
+            tracing::info_span!("inner").in_scope(|| {
+                tracing::warn!(orders = 3, header = "very-\"secret\"", "with {:?}", "very-\"secret\"")
+            });
         });
         tracing::info!("outside");
         let text = log.take_all();
         let record: Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(record["level"], "warning");
-        assert_eq!(record["event"], "with ***");
+        assert_eq!((&record["event"], &record["header"]), (&"with \"***\"".into(), &"***".into()));
         assert_eq!(record["orders"], 3);
         assert_eq!(log.take_all(), "");
     }

@@ -15,7 +15,7 @@ use super::{Body, Context, Host};
 use crate::config::Secrets;
 use crate::error::{Error, Result};
 use crate::run::Ending;
-use crate::value::{Json, RETURN_VALUE};
+use crate::value::{Json, Object, RETURN_VALUE};
 
 /// The largest output of a task, in bytes of JSON.
 pub const LARGEST_OUTPUT: usize = 64 * 1024 * 1024;
@@ -31,8 +31,8 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
     let node = attempt.node();
     let span = tracing::info_span!(target: "coworks_biz::task", "task", task_id = node.task_id);
     log.attach(&span);
-    let pushed = Arc::default();
-    let work = perform(&host, &attempt, &pushed).instrument(span.clone());
+    let side = Side::default();
+    let work = perform(&host, &attempt, &side).instrument(span.clone());
     let mut work = std::pin::pin!(AssertUnwindSafe(work).catch_unwind());
     let result = loop {
         match tokio::time::timeout(LOG_DELAY, &mut work).await {
@@ -47,7 +47,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
     };
     let result = result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     let result = result.and_then(|mut outcome| {
-        outcome.xcoms.append(&mut pushed.lock().unwrap_or_else(|e| e.into_inner()));
+        outcome.xcoms.append(&mut side.pushed.lock().unwrap_or_else(|e| e.into_inner()));
         outcome.xcoms.iter().try_for_each(|(key, value)| storable(&secrets, key, value))?;
         Ok(outcome)
     });
@@ -57,20 +57,26 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         Err(error) => {
             let text = secrets.scrub(&error.to_string()).into_owned();
             span.in_scope(|| tracing::error!("{text}"));
-            (Ending::Failed(error.retry()), Some(text), Outcome::default())
+            let delete = std::mem::take(&mut *side.refused.lock().unwrap_or_else(|e| e.into_inner()));
+            (Ending::Failed(error.retry()), Some(text), Outcome { delete, ..Outcome::default() })
         }
     };
     let Outcome { xcoms, wait, delete } = outcome;
     End { ending, error, xcoms, wait, delete, log: log.take_all() }
 }
 
-async fn perform(
-    host: &Arc<dyn Host>,
-    attempt: &Attempt,
-    pushed: &Arc<Mutex<Vec<(String, Json)>>>,
-) -> Result<Outcome> {
+/// What an attempt leaves beside its result.
+#[derive(Debug, Default)]
+pub(super) struct Side {
+    /// What was pushed by name.
+    pushed: Arc<Mutex<Vec<(String, Json)>>>,
+    /// Answers that were read and refused.
+    pub(super) refused: Mutex<Vec<Object>>,
+}
+
+async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result<Outcome> {
     let limit = attempt.node().options.execution_timeout;
-    let context = context(host, attempt, pushed).await?;
+    let context = context(host, attempt, &side.pushed).await?;
     match &attempt.definition.bodies[attempt.task as usize] {
         Body::Function(runner) => {
             let work = runner(&context)?;
@@ -92,8 +98,8 @@ async fn perform(
         }
         #[cfg(feature = "s3")]
         Body::Group { member, call, arguments, submit } => {
-            let group =
-                super::group::Group { call, arguments: *arguments, submit: *submit, attempt, context };
+            let (arguments, submit) = (*arguments, *submit);
+            let group = super::group::Group { call, arguments, submit, attempt, context, side };
             within(limit, true, group.perform(*member)).await
         }
         #[cfg(not(feature = "s3"))]

@@ -10,10 +10,13 @@ use super::reply::{Answer, Raw};
 use super::{Arguments, Call, Identity, Token};
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result, chain};
-use crate::store::Object;
+use crate::value::Object;
 
 /// The largest answer that is taken, in bytes.
 const LARGEST: usize = 64 * 1024 * 1024;
+
+/// No service makes a task wait longer than this before its next try.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Calls services, and reaches the results of asynchronous calls.
 #[derive(Debug)]
@@ -29,12 +32,14 @@ pub struct Client {
 impl Client {
     /// A client as the configuration says.
     pub fn new(config: &Config) -> Result<Self> {
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .user_agent(concat!("coworks-biz/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
-            .redirect(reqwest::redirect::Policy::limited(5))
-            .build()
-            .map_err(|e| Error::fatal(format!("no HTTP client: {}", chain(&e))))?;
+            .redirect(reqwest::redirect::Policy::limited(5));
+        if !config.proxy {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|e| Error::fatal(format!("no HTTP client: {}", chain(&e))))?;
         Ok(Self {
             http,
             gateway: config.gateway_url.clone(),
@@ -153,9 +158,12 @@ impl Client {
 /// `Retry-After` in either of its forms: seconds, or a date.
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-    Some((date.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default())
+    let delay = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+            (date.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default()
+        }
+    };
+    Some(delay.min(LONGEST_DELAY))
 }

@@ -9,6 +9,6 @@ mod results;
 
 pub use self::call::{Arguments, AsyncCall, Call, DEFAULT_REGION, Identity, Method, Service, Token};
 pub use self::client::Client;
-pub use self::reply::{Answer, read_envelope};
+pub use self::reply::{Answer, Unread, read_envelope};
 #[cfg(feature = "s3")]
 pub use self::results::{Look, Results};

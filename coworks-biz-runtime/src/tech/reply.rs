@@ -99,42 +99,58 @@ struct Envelope<'a> {
     base64: bool,
 }
 
+/// Why a stored object gives no answer.
+#[derive(Debug)]
+pub enum Unread {
+    /// The service says no. The object has served.
+    Refused(Error),
+    /// It is no answer, or not of the type that was asked for. It is kept for
+    /// who has to find out why.
+    Unfit(Error),
+}
+
 /// Reads the answer out of a stored object. `what` names the call and the object.
 ///
 /// Where `output` is [`Bytes`], an object that is no envelope is the answer itself.
-pub fn read_envelope(object: &[u8], output: Option<&Type>, what: &str) -> Result<Answer> {
+pub fn read_envelope(object: &[u8], output: Option<&Type>, what: &str) -> Result<Answer, Unread> {
     let wants_bytes = output.is_some_and(Type::is::<Bytes>);
+    let unfit = |what: String| Unread::Unfit(Error::fatal(format!("{what}. The object is kept")));
+    let whole = |body: &[u8]| Raw { status: 200, retry_after: None, body }.answer(output, what);
     let envelope: Envelope = match serde_json::from_slice(object) {
         Ok(envelope) => envelope,
-        Err(_) if wants_bytes => {
-            return Raw { status: 200, retry_after: None, body: object }.answer(output, what);
-        }
+        Err(_) if wants_bytes => return whole(object).map_err(Unread::Unfit),
         Err(e) => {
             let found = match std::str::from_utf8(object) {
                 Ok("") => "an empty object".to_owned(),
                 Ok(text) => excerpt(text, 120),
                 Err(_) => {
-                    format!("{} bytes that are no text (a binary answer has the type `Bytes`)", object.len())
+                    let size = object.len();
+                    format!("{size} bytes that are no text (a binary answer has the type `Bytes`)")
                 }
             };
-            return Err(Error::fatal(format!(
-                "{what} holds no result of a CoWorks service: {e}; found {found}. The object is kept"
-            )));
+            return Err(unfit(format!("{what} holds no result of a CoWorks service: {e}; found {found}")));
         }
     };
     let text = serde_json::from_str::<String>(envelope.body.get()).ok();
-    let raw = |body: &[u8]| Raw { status: envelope.status, retry_after: None, body }.answer(output, what);
-    if envelope.base64 {
-        let bytes = text.and_then(|text| STANDARD.decode(text).ok()).ok_or_else(|| {
-            Error::fatal(format!("{what} says that its body is base64, and it is not. The object is kept"))
-        })?;
-        return raw(&bytes);
+    let decoded;
+    let body = match (&text, envelope.base64) {
+        (_, true) => {
+            decoded = text.as_ref().and_then(|text| STANDARD.decode(text).ok());
+            let no_base64 = || unfit(format!("{what} says that its body is base64, and it is not"));
+            decoded.as_deref().ok_or_else(no_base64)?
+        }
+        (Some(text), false) => text.as_bytes(),
+        (None, false) => envelope.body.get().as_bytes(),
+    };
+    if envelope.status >= 400 {
+        return Err(Unread::Refused(refused(envelope.status, None, &String::from_utf8_lossy(body), what)));
     }
-    match text {
-        Some(text) if envelope.status >= 400 || wants_bytes => raw(text.as_bytes()),
-        None if envelope.status >= 400 => raw(envelope.body.get().as_bytes()),
-        _ => answer(envelope.status, Json::from_stored(envelope.body.get()), output, what),
-    }
+    let answer = match envelope.base64 || wants_bytes {
+        true => Raw { status: envelope.status, retry_after: None, body }.answer(output, what),
+        // Native JSON, or a string that is one.
+        false => answer(envelope.status, Json::from_stored(envelope.body.get()), output, what),
+    };
+    answer.map_err(Unread::Unfit)
 }
 
 #[cfg(test)]
@@ -182,7 +198,9 @@ mod tests {
     }
 
     fn stored(object: &str, output: Type) -> Result<Answer> {
-        read_envelope(object.as_bytes(), Some(&output), "s3://b/k")
+        read_envelope(object.as_bytes(), Some(&output), "s3://b/k").map_err(|unread| match unread {
+            Unread::Refused(error) | Unread::Unfit(error) => error,
+        })
     }
 
     #[test]

@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aws_config::meta::region::RegionProviderChain;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::RequestId;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::DEFAULT_REGION;
 use crate::config::S3;
-use crate::error::{Error, Result};
-use crate::store::Object;
+use crate::error::{Error, Result, chain};
+use crate::value::Object;
 
 /// The largest result that is taken, in bytes.
 const LARGEST: i64 = 64 * 1024 * 1024;
@@ -22,6 +24,8 @@ pub struct Results {
     client: aws_sdk_s3::Client,
     /// The buckets that are known to exist.
     checked: Mutex<HashSet<String>>,
+    /// Whether it was told that S3 does not say which objects are missing.
+    forbidden: AtomicBool,
 }
 
 /// What a look for an object found.
@@ -38,11 +42,19 @@ pub enum Look {
 impl Results {
     /// Connects to the server that is configured, else to the one that the environment's `AWS_*` names.
     pub async fn connect(s3: &S3) -> Self {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        // A request without an end would hold up whoever waits for what it looks for.
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_attempt_timeout(Duration::from_secs(15))
+            .operation_timeout(Duration::from_secs(40))
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
         loader = match &s3.server {
             Some(server) => {
                 let (key, secret) = (&server.access_key, server.secret_key.expose());
+                // On this machine, and so never through a proxy.
                 loader
+                    .http_client(aws_smithy_http_client::Builder::new().build_http())
                     .endpoint_url(&server.endpoint)
                     .credentials_provider(Credentials::new(key, secret, None, None, "by hand"))
                     .region(Region::new(DEFAULT_REGION))
@@ -51,7 +63,11 @@ impl Results {
         };
         let config = aws_sdk_s3::config::Builder::from(&loader.load().await);
         let config = config.force_path_style(s3.path_style || s3.server.is_some());
-        Self { client: aws_sdk_s3::Client::from_conf(config.build()), checked: Mutex::default() }
+        Self {
+            client: aws_sdk_s3::Client::from_conf(config.build()),
+            checked: Mutex::default(),
+            forbidden: AtomicBool::new(false),
+        }
     }
 
     /// Refuses a bucket that does not exist, before a call asks for an answer there. Asks once.
@@ -80,17 +96,33 @@ impl Results {
             Ok(_) => Ok(Look::There),
             Err(e) => match status(&e) {
                 Some(404) => Ok(Look::Missing),
-                Some(403) => Ok(Look::Forbidden),
+                Some(403) => {
+                    self.warn_of_forbidden(object);
+                    Ok(Look::Forbidden)
+                }
                 _ => Err(fault(&object.to_string(), &e)),
             },
         }
     }
 
-    /// The object's bytes; `None` when it is not there.
+    fn warn_of_forbidden(&self, object: &Object) {
+        if !self.forbidden.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "S3 answers 403 for {object}: without the right `s3:ListBucket` that is also its answer for what is \
+                 missing; waiting on, for a wrong key or wrong credentials cannot be told from that"
+            );
+        }
+    }
+
+    /// The object's bytes; `None` when it is not there, as far as S3 says.
     pub async fn read(&self, object: &Object) -> Result<Option<Vec<u8>>> {
         let got = match self.client.get_object().bucket(&object.bucket).key(&object.key).send().await {
             Ok(got) => got,
             Err(e) if status(&e) == Some(404) => return Ok(None),
+            Err(e) if status(&e) == Some(403) => {
+                self.warn_of_forbidden(object);
+                return Ok(None);
+            }
             Err(e) => return Err(fault(&object.to_string(), &e)),
         };
         if got.content_length().is_some_and(|length| length > LARGEST) {
@@ -123,7 +155,7 @@ fn status<E>(error: &SdkError<E>) -> Option<u16> {
 
 fn fault<E>(what: &str, error: &SdkError<E>) -> Error
 where
-    E: ProvideErrorMetadata + RequestId + std::error::Error + Send + Sync + 'static,
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let text = match (status(error), error.code()) {
         (Some(status), Some(code)) => {
@@ -131,7 +163,15 @@ where
             format!("{what}: S3 answered {status} {code}{message}")
         }
         (Some(status), None) => format!("{what}: S3 answered {status}"),
-        (None, _) => format!("{what}: S3 is not reachable: {}", DisplayErrorContext(error)),
+        (None, _) => {
+            let why = chain(error);
+            // Nobody has any: no retry can mend that.
+            if why.contains("credentials") {
+                let how = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE";
+                return Error::fatal(format!("{what}: there are no AWS credentials ({how}): {why}"));
+            }
+            format!("{what}: S3 is not reachable: {why}")
+        }
     };
     Error::msg(text)
 }

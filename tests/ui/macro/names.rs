@@ -22,6 +22,23 @@ fn names() {
     #[task]
     async fn conf() {}
 
+    #[task(trigger_rule = all_done)]
+    async fn cleanup(simple: String) -> Result<()> {
+        let _ = simple;
+        Ok(())
+    }
+
+    #[task]
+    async fn maybe() -> Result<Option<u32>> {
+        Ok(None)
+    }
+
+    #[task(trigger_rule = none_failed)]
+    async fn either(maybe: Option<u32>) -> Result<()> {
+        let _ = maybe;
+        Ok(())
+    }
+
     simple >> print_reslt;
     simple >> something_else;
     simple.cal >> print_result.call;

@@ -18,6 +18,14 @@ fn statements(order: u32) {
     }
     #[task = "no"]
     async fn attribute() {}
+    #[task(retries = 5)]
+    let retried: u32 = tech!(GET "/", api_id = "x", no_auth);
+    #[cfg(unix)]
+    tech!(DELETE "/", api_id = "x", no_auth);
+    #[allow(unused)]
+    retried >> attribute;
+    let Ok(refutable) = tech!(GET "/", api_id = "x", no_auth) else { return };
+    let facturé: u32 = tech!(GET "/", api_id = "x", no_auth);
     #[cfg(unix)]
     #[task]
     async fn sometimes() {}

@@ -21,6 +21,9 @@ fn calls() {
     let q: String = tech!(GET "/" api_id = "x");
     let r: String = tech!(GET "/", api_id = "x y", no_auth);
 
+    let s: String = tech!(GET "/", url = "https://user:password@y", no_auth);
+    let t: String = tech!(GET "/#a", url = "https://y/?a=b", no_auth);
+
     let untyped = tech!(GET "/", api_id = "x", no_auth);
 
     #[task]
