@@ -167,3 +167,45 @@ async fn draining_starts_nothing_more_and_leaves_the_rest_to_be_resumed() {
     let tasks = reader.tasks(run.run.number).unwrap();
     assert!(tasks.iter().all(|task| (task.try_number, task.interruptions) == (1, 0)), "{tasks:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_interruption_is_recorded_before_any_body_runs_again() {
+    static GATE: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+    static BEGUN: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+    fn held(_: &Context) -> Result<Work> {
+        Ok(finish(async {
+            BEGUN.add_permits(1);
+            GATE.acquire().await?.forget();
+            Ok::<_, Error>(())
+        }))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let tasks: Vec<_> = ["a", "b", "c", "d", "e"].map(|id| (id, &[][..], held as Runner)).into();
+    let definition = definition("held", &tasks);
+    let engine = Engine::start(&config(dir.path(), 4), &[definition]).unwrap();
+    let run = engine.trigger(definition, Trigger::default()).await.unwrap().run;
+    BEGUN.acquire_many(4).await.unwrap().forget();
+    drop(engine);
+
+    let recorded = || {
+        let reader = Reader::open(&dir.path().join("biz.db")).unwrap();
+        let tasks = reader.tasks(run.number).unwrap();
+        tasks.iter().map(|task| (task.state.as_str(), task.interruptions)).collect::<Vec<_>>()
+    };
+    assert_eq!(recorded(), [("running", 0), ("running", 0), ("running", 0), ("running", 0), ("queued", 0)]);
+    let rest = [("queued", 1), ("queued", 1), ("queued", 1), ("queued", 0)];
+
+    let engine = Engine::start(&config(dir.path(), 1), &[definition]).unwrap();
+    engine.resume(None, &run.run_id).await.unwrap();
+    BEGUN.acquire().await.unwrap().forget();
+    assert_eq!(recorded(), [&[("running", 1)][..], &rest].concat());
+    drop(engine);
+
+    // What was interrupted twice runs alone, however many slots there are.
+    let engine = Engine::start(&config(dir.path(), 4), &[definition]).unwrap();
+    let mut run = engine.resume(None, &run.run_id).await.unwrap();
+    BEGUN.acquire().await.unwrap().forget();
+    assert_eq!(recorded(), [&[("running", 2)][..], &rest].concat());
+    GATE.add_permits(5);
+    assert_eq!(run.ended().await.unwrap(), RunState::Success);
+}
