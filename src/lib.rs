@@ -66,12 +66,15 @@ pub mod prelude {
 macro_rules! main {
     ($($biz:path),+ $(,)?) => {
         fn main() -> ::std::process::ExitCode {
-            $crate::__runtime::cli::App::new(::std::vec![$(<$biz as $crate::Biz>::DEFINITION),+]).main()
+            $crate::__runtime::cli::App::new(::std::vec![$(<$biz as $crate::Biz>::DEFINITION),+])
+                .version(::core::env!("CARGO_PKG_VERSION"))
+                .main()
         }
     };
     ($($biz:path),+ ; local = $services:path $(,)?) => {
         fn main() -> ::std::process::ExitCode {
-            let app = $crate::__runtime::cli::App::new(::std::vec![$(<$biz as $crate::Biz>::DEFINITION),+]);
+            let app = $crate::__runtime::cli::App::new(::std::vec![$(<$biz as $crate::Biz>::DEFINITION),+])
+                .version(::core::env!("CARGO_PKG_VERSION"));
             $crate::__with_local!(app, $services).main()
         }
     };

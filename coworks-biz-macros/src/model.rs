@@ -194,7 +194,8 @@ impl<'a> Builder<'a> {
         }
         let Some(named) = self.names.get(&word) else {
             // An extractor may have any name; a slip in the name of a task is told before rustc tells less.
-            let names = self.names.keys().map(String::as_str);
+            let own = &self.tasks[of].id;
+            let names = self.names.keys().map(String::as_str).filter(|name| name != own);
             let meant = meant(&word, names).filter(|meant| self.is_slip(meant, &parameter.ty));
             if let Some(meant) = meant {
                 let (biz, ty) = (&self.biz.name, written(&parameter.ty));
@@ -279,8 +280,7 @@ impl<'a> Builder<'a> {
                 match self.names.get(&word) {
                     Some(named) => Ends { entries: vec![named.entry], exits: vec![named.exit] },
                     None => {
-                        let meant = did_you_mean(&word, self.names.keys().map(String::as_str));
-                        errors.under(name.span(), format!("there is no task `{word}` in this biz{meant}"));
+                        self.no_task(name, errors);
                         Ends::default()
                     }
                 }
@@ -313,11 +313,25 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn no_task(&self, name: &syn::Ident, errors: &mut Errors) {
+        let word = name.unraw().to_string();
+        let plain =
+            self.biz.items.iter().any(|item| matches!(item, syn::Item::Fn(item) if item.sig.ident == *name));
+        if plain {
+            errors.under(
+                name.span(),
+                format!("`{word}` is a function and no task: put `#[task]` in front of it"),
+            );
+            return;
+        }
+        let meant = did_you_mean(&word, self.names.keys().map(String::as_str));
+        errors.under(name.span(), format!("there is no task `{word}` in this biz{meant}"));
+    }
+
     fn member(&self, group: &syn::Ident, member: &syn::Ident, errors: &mut Errors) -> Ends {
         let (word, part) = (group.unraw().to_string(), member.unraw().to_string());
         let Some(named) = self.names.get(&word) else {
-            let meant = did_you_mean(&word, self.names.keys().map(String::as_str));
-            errors.under(group.span(), format!("there is no task `{word}` in this biz{meant}"));
+            self.no_task(group, errors);
             return Ends::default();
         };
         match named.members.iter().find(|(name, _)| *name == part) {

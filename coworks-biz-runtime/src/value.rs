@@ -18,12 +18,13 @@ pub const RETURN_VALUE: &str = "return_value";
 ///
 /// Nothing to implement: every type that is `Serialize + Deserialize` is one.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot pass between tasks",
+    message = "`{Self}` cannot pass between tasks, or into them",
     label = "not `Serialize + Deserialize`",
     note = "add `#[derive(Serialize, Deserialize)]` to `{Self}`"
 )]
 pub trait Output: Serialize + DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Output for T {}
 
 /// What a task function may return: `Result<T>`, with any error, or nothing.
@@ -171,18 +172,28 @@ impl fmt::Display for Object {
 #[derive(Debug, Clone, Copy)]
 pub struct Type {
     id: fn() -> TypeId,
+    name: fn() -> &'static str,
     decode: fn(&Json) -> Result<()>,
 }
 
 impl Type {
     /// The type `T`.
     pub const fn of<T: Output>() -> Self {
-        Self { id: TypeId::of::<T>, decode: |json| json.decode::<T>().map(drop) }
+        Self {
+            id: TypeId::of::<T>,
+            name: std::any::type_name::<T>,
+            decode: |json| json.decode::<T>().map(drop),
+        }
     }
 
     /// Whether it is `T`.
     pub fn is<T: 'static>(&self) -> bool {
         (self.id)() == TypeId::of::<T>()
+    }
+
+    /// Its name, for messages.
+    pub fn name(&self) -> &'static str {
+        (self.name)()
     }
 
     /// Refuses JSON that is no such value, so that a wrong answer fails the task it came to.

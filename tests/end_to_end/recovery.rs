@@ -49,7 +49,7 @@ async fn a_killed_run_goes_on_from_what_was_committed() {
         assert_eq!(seen[0].header(header), seen[1].header(header));
     }
     let text = world.run(&["show"]).await.stdout;
-    assert!(text.contains("interrupted 1 times by a dying process"), "{text}");
+    assert!(text.contains("cut off once by the end of its process"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -202,7 +202,7 @@ fn let_task(local: &Local, errors: &mut Errors) -> Option<TechTask> {
             Some(name.ident.clone())
         }
         other => {
-            errors.at(other, "`let` names a task here, with one word");
+            errors.at(other, "`let` names a task here, with one word and without `mut`");
             None
         }
     };
@@ -213,6 +213,13 @@ fn let_task(local: &Local, errors: &mut Errors) -> Option<TechTask> {
             None
         }
         Expr::Call(call) => later(call, "a call of a function as a task", errors),
+        expression if calls_tech(expression) => {
+            errors.at(
+                expression,
+                "`tech!` names a task, which the engine runs and awaits: leave away what is around it",
+            );
+            None
+        }
         expression => {
             other(expression, errors);
             None
@@ -235,6 +242,17 @@ fn call(name: Option<Ident>, output: Option<Type>, mac: &Macro, errors: &mut Err
     }
 }
 
+/// Whether this is `tech!(..)` with `.await`, `?` and the like behind it.
+fn calls_tech(expression: &Expr) -> bool {
+    match expression {
+        Expr::Await(e) => calls_tech(&e.base),
+        Expr::Try(e) => calls_tech(&e.expr),
+        Expr::MethodCall(e) => calls_tech(&e.receiver),
+        Expr::Macro(e) => e.mac.path.segments.last().is_some_and(|last| last.ident == "tech"),
+        _ => false,
+    }
+}
+
 /// A statement that is neither a task nor an order.
 fn other(expression: &Expr, errors: &mut Errors) {
     match expression {
@@ -242,7 +260,16 @@ fn other(expression: &Expr, errors: &mut Errors) {
         Expr::If(e) => _ = later::<()>(e.if_token, "`if` in a biz", errors),
         Expr::ForLoop(e) => _ = later::<()>(e.for_token, "`for` in a biz", errors),
         Expr::Block(e) => _ = later::<()>(e, "a task group", errors),
+        Expr::Call(e) if matches!(&*e.func, Expr::Path(path) if path.path.is_ident("Ok")) => {
+            errors.at(e, "a biz returns nothing: leave this away");
+        }
         Expr::Call(e) => _ = later::<()>(e, "a call of a function as a task", errors),
+        e if calls_tech(e) => {
+            errors.at(
+                e,
+                "`tech!` names a task, which the engine runs and awaits: leave away what is around it",
+            );
+        }
         // Names and lists between other operators are meant as an order.
         Expr::Binary(e) if [&e.left, &e.right].iter().all(|side| Order::is_operand(side)) => {
             _ = Order::parse(expression, errors);
@@ -260,6 +287,9 @@ fn function(mut item: ItemFn, errors: &mut Errors) -> FunctionTask {
     let (task, rest): (Vec<_>, Vec<_>) = item.attrs.into_iter().partition(|a| a.path().is_ident("task"));
     item.attrs = rest;
     let mut options = TaskOptions::default();
+    if let Some(second) = task.get(1) {
+        errors.at(second, "`#[task]` is given twice");
+    }
     for attribute in &task {
         match &attribute.meta {
             Meta::Path(_) => {}

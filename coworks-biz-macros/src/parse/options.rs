@@ -163,9 +163,9 @@ impl TaskOptions {
                 self.retry_exponential_backoff = Some(value::boolean(setting.value()?)?);
             }
             "max_retry_delay" => self.max_retry_delay = Some(value::duration(setting.value()?)?),
-            "execution_timeout" => self.execution_timeout = Some(value::duration(setting.value()?)?),
+            "execution_timeout" => self.execution_timeout = Some(value::limit(setting.value()?)?),
             "trigger_rule" => self.trigger_rule = Some(value::trigger_rule(setting.value()?)?),
-            "email" => self.email = Some(value::strings(setting.value()?)?),
+            "email" => self.email = Some(value::addresses(setting.value()?)?),
             "email_on_failure" => self.email_on_failure = Some(value::boolean(setting.value()?)?),
             "email_on_retry" => self.email_on_retry = Some(value::boolean(setting.value()?)?),
             _ => return Ok(false),
@@ -225,6 +225,12 @@ impl BizOptions {
         let zone = options.timezone.unwrap_or(chrono_tz::UTC);
         options.start_date = dates.start.and_then(|date| errors.take(value::moment(&date, zone)));
         options.end_date = dates.end.and_then(|date| errors.take(value::moment(&date, zone)));
+        if let (Some(start), Some(end)) = (options.start_date, options.end_date)
+            && end < start
+            && let Some(setting) = settings.iter().find(|setting| setting.key == "end_date")
+        {
+            errors.under(setting.key.span(), "`end_date` is before `start_date`: it would never run");
+        }
         let has_start = settings.iter().any(|setting| setting.key == "start_date");
         if let Some(catchup) = settings.iter().find(|s| s.key == "catchup" && options.catchup && !has_start) {
             errors.under(

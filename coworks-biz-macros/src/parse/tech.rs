@@ -53,7 +53,7 @@ const METHODS: [(&str, &str); 7] = [
 const OPTIONS: &[&str] =
     &["api_id", "stage", "region", "url", "token", "no_auth", "accept", "request_timeout"];
 const ASYNC_OPTIONS: &[&str] = &["timeout", "bucket", "keep"];
-const PLANNED: &[&str] = &["cws_name", "service", "query", "json", "data", "headers", "log_response"];
+const PLANNED: &[&str] = &["cws_name", "service", "query", "json", "data", "body", "headers", "log_response"];
 const ASYNC_PLANNED: &[&str] = &["transformer"];
 
 impl TechCall {
@@ -189,8 +189,8 @@ impl Given {
                 self.no_auth = true;
             }
             "accept" => self.accept = text()?,
-            "request_timeout" => self.request_timeout = Some(value::duration(setting.value()?)?),
-            "timeout" if asynchronous => self.timeout = Some(value::duration(setting.value()?)?),
+            "request_timeout" => self.request_timeout = Some(value::limit(setting.value()?)?),
+            "timeout" if asynchronous => self.timeout = Some(value::limit(setting.value()?)?),
             "bucket" if asynchronous => self.bucket = text()?,
             "keep" if asynchronous => {
                 setting.flag()?;

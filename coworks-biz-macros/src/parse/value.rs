@@ -47,6 +47,26 @@ pub fn duration(value: &Expr) -> Result<Duration> {
         .map_err(|e| Error::new(text.span(), format!("`{}` is no duration: {e}; {HOW}", text.value())))
 }
 
+/// A duration in which something can happen.
+pub fn limit(value: &Expr) -> Result<Duration> {
+    match duration(value)? {
+        Duration::ZERO => Err(Error::new_spanned(value, "nothing can be done in no time")),
+        limit => Ok(limit),
+    }
+}
+
+/// One e-mail address, or a list of them.
+pub fn addresses(value: &Expr) -> Result<Vec<String>> {
+    let addresses = strings(value)?;
+    let whole = |address: &str| {
+        address.split_once('@').is_some_and(|(who, host)| !who.is_empty() && !host.is_empty())
+    };
+    match addresses.iter().find(|address| !whole(address)) {
+        Some(address) => Err(Error::new_spanned(value, format!("`{address}` is no e-mail address"))),
+        None => Ok(addresses),
+    }
+}
+
 /// A duration as the code that makes it.
 pub fn duration_tokens(duration: Duration) -> TokenStream {
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
@@ -124,20 +144,22 @@ fn read_schedule(written: &str) -> std::result::Result<Schedule, String> {
             PRESETS.iter().map(|(preset, _)| *preset).chain(["@once", "@continuous"]).collect();
         return Err(format!("there is no preset `{written}`; {}", did_you_mean_or_all(written, &presets)));
     }
-    if !written.contains(' ') && written.starts_with(|c: char| c.is_ascii_digit()) {
-        return match humantime::parse_duration(written) {
-            Ok(Duration::ZERO) => Err("an interval must be longer than nothing".to_owned()),
-            Ok(interval) => Ok(Schedule::Every(interval)),
-            Err(e) => {
-                Err(format!("`{written}` is no interval: {e}; one is written like \"15m\" or \"1h30m\""))
-            }
-        };
+    match humantime::parse_duration(written) {
+        Ok(Duration::ZERO) => return Err("an interval must be longer than nothing".to_owned()),
+        Ok(interval) => return Ok(Schedule::Every(interval)),
+        Err(e) if !written.contains(' ') => {
+            return Err(format!(
+                "`{written}` is no interval: {e}; one is written like \"15m\" or \"1h 30m\", \
+                 a cron expression like \"30 6 * * 1\", a preset like \"@daily\""
+            ));
+        }
+        Err(_) => {}
     }
-    const HOW: &str = "it has 5 fields, minute hour day month weekday, such as \"30 6 * * 1\", \
+    const HOW: &str = "one has 5 fields, minute hour day month weekday, such as \"30 6 * * 1\", \
                        or 6 with the second in front";
     match written.split_whitespace().count() {
         5 | 6 => {}
-        n => return Err(format!("`{written}` is no cron expression: it has {n} fields; {HOW}")),
+        n => return Err(format!("`{written}` is no cron expression: {n} fields are given; {HOW}")),
     }
     let cron: Cron = written.parse().map_err(|e| {
         let reason = format!("{e}");
@@ -200,7 +222,7 @@ mod tests {
     fn what_cannot_be_read_says_why() {
         for (written, part) in [
             ("@dayly", "did you mean `@daily`?"),
-            ("* * * *", "it has 4 fields"),
+            ("* * * *", "4 fields are given"),
             ("61 * * * *", "61"),
             ("15x", "no interval"),
             ("0s", "longer than nothing"),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Local, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, line, table};
@@ -54,7 +54,7 @@ pub(super) fn list(app: &App, output: Output) -> Result<Exit, Failure> {
         rows.push(vec![
             dag.dag_id.to_owned(),
             dag.schedule.map_or_else(|| "-".to_owned(), |schedule| schedule.to_string()),
-            next(dag)?.map_or_else(|| "-".to_owned(), minute),
+            next(dag)?.map_or_else(|| "-".to_owned(), |at| tick(dag, at)),
             dag.tasks.len().to_string(),
             dag.description.lines().next().unwrap_or_default().to_owned(),
         ]);
@@ -69,9 +69,13 @@ pub(super) fn list(app: &App, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// A tick as people read it.
-fn minute(at: DateTime<Utc>) -> String {
-    at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S %:z").to_string()
+/// A tick as people read it: in the time zone of its schedule.
+fn tick(dag: &Dag, at: DateTime<Utc>) -> String {
+    const FORM: &str = "%Y-%m-%d %H:%M:%S %Z";
+    match dag.timezone.parse::<chrono_tz::Tz>() {
+        Ok(zone) => at.with_timezone(&zone).format(FORM).to_string(),
+        Err(_) => at.format(FORM).to_string(),
+    }
 }
 
 /// Something that `check` found.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -26,6 +26,7 @@ use crate::task::Definition;
 #[derive(Debug)]
 pub struct App {
     definitions: Vec<&'static Definition>,
+    version: &'static str,
     #[cfg(feature = "local")]
     local: Option<fn() -> crate::local::Services>,
 }
@@ -166,8 +167,8 @@ struct RunArguments {
     /// What the run is triggered with: JSON, or @FILE
     #[arg(long, value_name = "JSON", conflicts_with = "resume")]
     conf: Option<String>,
-    /// The moment the run stands for, such as 2026-01-31T06:00:00Z; now when it is left out
-    #[arg(long, value_name = "DATE", conflicts_with = "resume")]
+    /// The moment the run stands for: 2026-01-31 or 2026-01-31T06:00:00Z; now when it is left out
+    #[arg(long, value_name = "DATE", conflicts_with = "resume", value_parser = moment)]
     logical_date: Option<DateTime<Utc>>,
     /// Go on with a run that was stopped or killed
     #[arg(long, value_name = "RUN_ID")]
@@ -175,7 +176,7 @@ struct RunArguments {
     /// Host the services that this program brings along, with an S3 server, in this process
     #[arg(long)]
     local: bool,
-    /// Stop after this time, such as 10m, and leave the run to be resumed
+    /// After this time, such as 10m, let what runs come to its end, and leave the run to be resumed
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
     /// How many tasks run at once [env: COWORKS_BIZ_PARALLELISM; default: 32]
@@ -210,6 +211,13 @@ enum GraphFormat {
     Mermaid,
 }
 
+/// A day, or a moment.
+fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    day.or_else(|_| text.parse())
+        .map_err(|e| format!("{e}; it is written like 2026-01-31 or 2026-01-31T06:00:00Z"))
+}
+
 /// The verbs that a later version has.
 const PLANNED: [&str; 9] =
     ["serve", "trigger", "retry", "cancel", "pause", "backfill", "db", "airflow", "completions"];
@@ -227,9 +235,17 @@ impl App {
     pub fn new(definitions: Vec<&'static Definition>) -> Self {
         Self {
             definitions,
+            version: env!("CARGO_PKG_VERSION"),
             #[cfg(feature = "local")]
             local: None,
         }
+    }
+
+    /// What `--version` says.
+    #[must_use]
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.version = version;
+        self
     }
 
     /// What `--local` hosts.
@@ -243,7 +259,7 @@ impl App {
     /// Does what the command line says.
     pub fn main(self) -> ExitCode {
         let about = format!("The business services: {}.", self.names().join(", "));
-        let matches = Arguments::command().about(about).try_get_matches();
+        let matches = Arguments::command().about(about).version(self.version).try_get_matches();
         let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
             Ok(arguments) => arguments,
             Err(error) => {
@@ -327,7 +343,7 @@ impl App {
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(Failure::usage(format!(
-                "this program has two business services called `{}`: give one another `dag_id`",
+                "this program has two business services called `{}`: tell them apart by `#[biz(dag_id = \"..\")]`",
                 pair[0]
             ))),
             None => Ok(()),

@@ -113,13 +113,13 @@ impl Line {
         {
             return text;
         }
-        let style = match *metadata.level() {
-            Level::ERROR => ERROR,
-            Level::WARN => WARNING,
-            Level::INFO => anstyle::Style::new(),
-            _ => DIM,
+        let (style, level) = match *metadata.level() {
+            Level::ERROR => (ERROR, "error: "),
+            Level::WARN => (WARNING, "warning: "),
+            Level::INFO => (anstyle::Style::new(), ""),
+            _ => (DIM, ""),
         };
-        format!("{style}{}{}{style:#}", self.message, self.more)
+        format!("{style}{level}{}{}{style:#}", self.message, self.more)
     }
 
     /// The engine's own records tell of transitions.
@@ -127,6 +127,7 @@ impl Line {
         let run = self.run_id.as_deref();
         match (self.message.as_str(), self.state.as_deref()) {
             ("run begins", _) => Some(format!("{DIM}run {} begins{DIM:#}", run?)),
+            ("run goes on", _) => Some(format!("{DIM}run {} goes on{DIM:#}", run?)),
             ("run ends", Some(state)) => {
                 let style = if state == "success" { GOOD } else { ERROR };
                 Some(format!("{style}run ends: {state}{style:#}"))
@@ -138,6 +139,9 @@ impl Line {
                 match (state, self.duration, &self.due) {
                     (State::UpForRetry, _, Some(due)) => {
                         let _ = write!(text, " {DIM}after try {}, again at {due}{DIM:#}", self.try_number?);
+                    }
+                    (State::UpForReschedule, _, Some(due)) => {
+                        let _ = write!(text, " {DIM}until {due} at the latest{DIM:#}");
                     }
                     (State::Success | State::Failed, Some(took), _) => {
                         let _ = write!(text, " {DIM}in {}{DIM:#}", duration(took));

@@ -51,7 +51,8 @@ pub(super) fn run(
             (None, None) => unreachable!("a biz is there where no run is resumed"),
         };
         let run = Arc::clone(&handle.run);
-        let exit = watch(&engine, handle, arguments.timeout).await?;
+        let again = again(app, &run, &arguments, db);
+        let exit = watch(&engine, handle, arguments.timeout, &again).await?;
         drop(engine);
         match show::finished(app, &config, &run, arguments.output.output) {
             // Who read the output had enough; the run ended as it did.
@@ -59,12 +60,8 @@ pub(super) fn run(
             Err(failure) => return Err(failure),
         }
         match exit {
-            Exit::Interrupted => {
-                say(format!("stopped before the end; go on with: {}", again(app, &run, &arguments, db)))
-            }
-            Exit::TimedOut => {
-                say(format!("not done in time; go on with: {}", again(app, &run, &arguments, db)))
-            }
+            Exit::Interrupted => say(format!("stopped before the end; go on with: {again}")),
+            Exit::TimedOut => say(format!("not done in time; go on with: {again}")),
             _ => {}
         }
         Ok(exit)
@@ -91,7 +88,12 @@ fn again(app: &App, run: &DagRun, arguments: &RunArguments, db: Option<&Path>) -
 }
 
 /// Waits for the run. The first signal and the timeout let what runs come to its end; the second signal does not.
-async fn watch(engine: &Engine, mut handle: RunHandle, timeout: Option<Duration>) -> Result<Exit, Failure> {
+async fn watch(
+    engine: &Engine,
+    mut handle: RunHandle,
+    timeout: Option<Duration>,
+    again: &str,
+) -> Result<Exit, Failure> {
     let listen =
         |kind| signal(kind).map_err(|e| Failure { exit: Exit::Engine, message: format!("no signals: {e}") });
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
@@ -113,8 +115,8 @@ async fn watch(engine: &Engine, mut handle: RunHandle, timeout: Option<Duration>
     tracing::warn!("stopping: what runs comes to its end, nothing new starts; once more stops at once");
     tokio::select! {
         drained = engine.drain() => drained?,
-        _ = interrupt.recv() => std::process::exit(Exit::Interrupted as i32),
-        _ = terminate.recv() => std::process::exit(Exit::Interrupted as i32),
+        _ = interrupt.recv() => stop_at_once(again),
+        _ = terminate.recv() => stop_at_once(again),
     }
     // What was running may have been the last of it.
     match tokio::time::timeout(Duration::ZERO, handle.ended()).await {
@@ -122,6 +124,11 @@ async fn watch(engine: &Engine, mut handle: RunHandle, timeout: Option<Duration>
         Ok(Ok(RunState::Failed)) => Ok(Exit::RunFailed),
         _ => Ok(exit),
     }
+}
+
+fn stop_at_once(again: &str) -> ! {
+    say(format!("stopped at once; go on with: {again}"));
+    std::process::exit(Exit::Interrupted as i32)
 }
 
 /// `--conf`: JSON, or `@FILE`.
@@ -135,8 +142,11 @@ fn conf(text: &str) -> Result<Json, Failure> {
             (read.as_str(), format!("--conf: {file}"))
         }
     };
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|e| Failure::usage(format!("{what} is no JSON: {e}")))?;
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
+        let file =
+            if Path::new(text).exists() { format!("; for the file: --conf @{text}") } else { String::new() };
+        Failure::usage(format!("{what} is no JSON: {e}{file}"))
+    })?;
     Json::encode(&value).map_err(|e| Failure::usage(e.to_string()))
 }
 
@@ -147,11 +157,10 @@ async fn host_locally(app: &App, config: &mut Config) -> Result<crate::local::Lo
             "this program brings no services for --local: `main![..; local = services]` names a function that does",
         ));
     };
-    let parent = config.db.parent().unwrap_or(std::path::Path::new("."));
-    let started = services().start(&parent.join("local-s3"), &config.bucket).await;
-    let local = started.map_err(|e| Failure {
+    let dir = config.db.with_added_extension("local-s3");
+    let local = services().start(&dir, &config.bucket).await.map_err(|e| Failure {
         exit: Exit::Engine,
-        message: format!("the local services cannot be started: {e}"),
+        message: format!("the local services cannot be started with S3 in {}: {e}", dir.display()),
     })?;
     local.configure(config);
     tracing::info!("local services at {}, S3 at {}", local.gateway_url(), local.s3().endpoint);

@@ -7,7 +7,7 @@ use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, table};
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, say, table};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
 use crate::run::{RunState, State};
@@ -52,6 +52,10 @@ pub(super) fn show(app: &App, config: &Config, run: Named, output: Output) -> Re
     let reader = Reader::open(&config.db)?;
     let run = find(&reader, run)?;
     print(app, &reader, &run, output)?;
+    if run.state == RunState::Running && output == Output::Text {
+        let (program, biz, id) = (program(), &run.dag_id, &run.run_id);
+        say(format!("if its process is gone, go on with: {program} run {biz} --resume '{id}'"));
+    }
     Ok(Exit::Done)
 }
 
@@ -259,11 +263,11 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
             let _ = writeln!(text, "    {WARNING}tried again at {}{WARNING:#}", local(at));
         }
         if record.interruptions > 0 {
-            let _ = writeln!(
-                text,
-                "    {DIM}interrupted {} times by a dying process{DIM:#}",
-                record.interruptions
-            );
+            let times = match record.interruptions {
+                1 => "once".to_owned(),
+                n => format!("{n} times"),
+            };
+            let _ = writeln!(text, "    {DIM}cut off {times} by the end of its process{DIM:#}");
         }
     }
     let took = run.end_date.and_then(|end| (end - run.start_date).to_std().ok()).map(duration);
@@ -274,6 +278,13 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
     };
     let took = took.map(|took| format!(" in {took}")).unwrap_or_default();
     let _ = write!(text, "\n{BOLD}{}{BOLD:#} {style}{verb}{style:#}{took}", run.dag_id);
+    // The last tasks decide how a run ends; what failed before them is told all the same.
+    let count = |state| rows.iter().filter(|row| row.state() == Some(state)).count();
+    let (failed, blocked) = (count(State::Failed), count(State::UpstreamFailed));
+    if failed > 0 {
+        let blocked = if blocked > 0 { format!(", {blocked} not run for it") } else { String::new() };
+        let _ = write!(text, ", {ERROR}{failed} of {} tasks failed{blocked}{ERROR:#}", rows.len());
+    }
     let _ = write!(text, "\n{DIM}run {} of {}{DIM:#}", run.run_id, local(run.logical_date));
     text
 }

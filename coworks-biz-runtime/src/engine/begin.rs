@@ -71,7 +71,7 @@ impl Core {
             of.check(&conf).map_err(|e| {
                 let reason = match given {
                     true => self.shared.secrets().scrub(&e.to_string()).into_owned(),
-                    false => format!("none is given, and it needs one: {e}"),
+                    false => format!("none is given, and it takes a `{}`", of.name()),
                 };
                 Refusal::Conf { dag_id, reason }
             })?;
@@ -179,7 +179,8 @@ impl Core {
         let handle = RunHandle { run: Arc::clone(&live.dag_run), ended, failure: Arc::clone(&self.failure) };
         let dag = live.definition.dag;
         self.runs.insert(number, live);
-        self.effects.push(Effect::Begun { reply, handle });
+        let resumed = !matches!(self.writes.last(), Some(Write::RunBegan(run)) if run.number == number);
+        self.effects.push(Effect::Begun { reply, handle, resumed });
         for record in records {
             let Some(task) = dag.task(&record.task_id) else { continue };
             match record.state {
@@ -190,7 +191,10 @@ impl Core {
                     let at = Instant::now() + delay.unwrap_or_default();
                     self.timers.push(Reverse((at, number, task)));
                 }
-                State::UpForReschedule => self.effects.push(Effect::Watch { run: number, task }),
+                State::UpForReschedule => {
+                    self.effects.push(Effect::Watch { run: number, task });
+                    self.effects.push(Effect::Say { run: number, task, state: record.state });
+                }
                 State::Success | State::Failed | State::Skipped | State::UpstreamFailed | State::Removed => {}
             }
         }

@@ -28,7 +28,7 @@ const BATCH: usize = 1000;
 
 /// What begins once the changes it follows from are committed.
 pub(super) enum Effect {
-    Begun { reply: Reply, handle: RunHandle },
+    Begun { reply: Reply, handle: RunHandle, resumed: bool },
     Start { attempt: Attempt, host: RunHost },
     Keep { outputs: Arc<Outputs>, task: &'static str, xcoms: Vec<(String, Stored)> },
     Watch { run: i64, task: u32 },
@@ -311,10 +311,10 @@ impl Core {
     fn release(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::Begun { reply, handle } => {
+                Effect::Begun { reply, handle, resumed } => {
                     tracing::info!(
                         target: "coworks_biz::engine",
-                        dag_id = handle.run.dag_id, run_id = %handle.run.run_id, "run begins"
+                        dag_id = handle.run.dag_id, run_id = %handle.run.run_id, "{}", if resumed { "run goes on" } else { "run begins" }
                     );
                     // The run goes on, whether or not somebody waits for it.
                     let _ = reply.send(Ok(handle));

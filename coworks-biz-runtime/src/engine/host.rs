@@ -25,6 +25,9 @@ pub(super) struct Shared {
     pub(super) blobs: Blobs,
     /// How many deletions in S3 go on at once.
     pub(super) sweepers: Semaphore,
+    /// What was last said of S3 being out of reach.
+    #[cfg(feature = "s3")]
+    pub(super) outage: Mutex<Option<String>>,
     engine_id: String,
     secrets: Arc<Secrets>,
     database: PathBuf,
@@ -39,6 +42,8 @@ impl Shared {
             sender,
             blobs: writer.blobs(),
             sweepers: Semaphore::new(16),
+            #[cfg(feature = "s3")]
+            outage: Mutex::default(),
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
             database: config.db.clone(),

@@ -101,7 +101,15 @@ async fn look(shared: &Shared, again: &mpsc::WeakUnboundedSender<Watch>, watch: 
         }
         Ok(Look::Missing | Look::Forbidden) => {}
         // An outage of S3 is waited out.
-        Err(error) => tracing::warn!(target: "coworks_biz::engine", "waiting on: {error}"),
+        Err(error) => {
+            let error = error.to_string();
+            let mut last = shared.outage.lock().unwrap_or_else(|e| e.into_inner());
+            // Every look meets it, and one line tells it.
+            if last.as_ref() != Some(&error) {
+                tracing::warn!(target: "coworks_biz::engine", "waiting on: {error}");
+                *last = Some(error);
+            }
+        }
     }
     if let Some(again) = again.upgrade() {
         let _ = again.send(watch);

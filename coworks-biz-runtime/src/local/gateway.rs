@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
@@ -31,10 +31,12 @@ struct Gateway {
 /// The gateway: services are at `/{api_id}/{stage}`.
 pub(super) fn app(services: Vec<Service>, results: Arc<Results>) -> Router {
     let services = services.into_iter().map(|mut service| {
-        service.entries = service
-            .entries
-            .fallback(|| async { unknown() })
-            .method_not_allowed_fallback(|| async { unknown() });
+        let id = service.api_id.clone();
+        let no_entry = move |method: Method, uri: Uri| async move {
+            tracing::warn!("the local service `{id}` has no entry {method} {}", uri.path());
+            unknown()
+        };
+        service.entries = service.entries.fallback(no_entry.clone()).method_not_allowed_fallback(no_entry);
         ((service.api_id.clone(), service.stage.clone()), service)
     });
     let gateway = Arc::new(Gateway { services: services.collect(), results });
@@ -70,7 +72,13 @@ fn route(gateway: &Gateway, request: Request) -> Result<(Service, Request), Resp
     let mut pieces = path.splitn(3, '/');
     let (api_id, stage) = (pieces.next().unwrap_or_default(), pieces.next().unwrap_or_default());
     let entry = pieces.next().unwrap_or_default();
-    let service = gateway.services.get(&(api_id.to_owned(), stage.to_owned())).ok_or_else(unknown)?;
+    let service = gateway.services.get(&(api_id.to_owned(), stage.to_owned())).ok_or_else(|| {
+        let there: Vec<_> =
+            gateway.services.keys().map(|(id, stage)| format!("`{id}` in `{stage}`")).collect();
+        let there = there.join(", ");
+        tracing::warn!("there is no local service `{api_id}` in the stage `{stage}`; there is {there}");
+        unknown()
+    })?;
     if let Some(token) = &service.token {
         match parts.headers.get(AUTHORIZATION) {
             None => return Err(message(StatusCode::UNAUTHORIZED, "Unauthorized")),

@@ -21,7 +21,8 @@ pub struct Reader {
 impl Reader {
     /// Opens the file for reading only. It must be there, and of this version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
+        let there = path.try_exists().map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+        if !there {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -31,6 +32,9 @@ impl Reader {
             .busy_timeout(std::time::Duration::from_secs(5))
             .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })?;
         let found = schema::check(&connection, path)?;
+        if found == 0 {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
         if found < schema::current() {
             return Err(StoreError::Older { path: path.to_owned() });
         }

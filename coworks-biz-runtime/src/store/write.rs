@@ -34,7 +34,7 @@ impl Writer {
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         let wrap = |source| StoreError::Sqlite { path: path.to_owned(), source };
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            std::fs::create_dir_all(dir).map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+            make(dir).map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         }
         schema::refuse_foreign(path)?;
         let lock = Lock::take(path)?;
@@ -143,6 +143,15 @@ impl Writer {
     }
 }
 
+/// Makes the folder of the database. One that is made here holds nothing for version control.
+fn make(dir: &Path) -> std::io::Result<()> {
+    if dir.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(dir.join(".gitignore"), "*\n")
+}
+
 fn engine_id(connection: &Connection) -> rusqlite::Result<String> {
     // A new file gets its id once; twelve hex digits tell the engines of one bucket apart.
     let id = uuid::Uuid::now_v7().simple().to_string();
@@ -180,10 +189,8 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
             run_event(transaction, *run, state.as_str(), *at)
         }
         Write::Task { record, at } => {
-            let waits_for = record
-                .waits_for
-                .as_ref()
-                .map(|object| serde_json::json!({ "bucket": object.bucket, "key": object.key }).to_string());
+            let waits_for = record.waits_for.as_ref().map(serde_json::to_string).transpose();
+            let waits_for = waits_for.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO task_instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

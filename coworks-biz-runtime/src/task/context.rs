@@ -11,7 +11,7 @@ use super::Host;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::tech::Identity;
-use crate::value::{Json, RETURN_VALUE};
+use crate::value::{Json, Output, RETURN_VALUE};
 
 /// A run, as its tasks see it.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl Context {
 
     /// For the code of `#[biz]`: the input at this place of the task's list.
     #[doc(hidden)]
-    pub fn input<T: DeserializeOwned>(&self, place: usize) -> Result<T> {
+    pub fn input<T: Output>(&self, place: usize) -> Result<T> {
         let input = self.inputs.get(place).ok_or_else(|| {
             Error::fatal(format!("`{}` has no input {place}: this is an error of coworks-biz", self.task_id))
         })?;

@@ -29,7 +29,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
     let secrets = Arc::clone(host.secrets());
     let log = Log::new(Arc::clone(&secrets));
     let node = attempt.node();
-    let span = tracing::info_span!(target: "coworks_biz::task", "task", task_id = node.task_id);
+    let span = tracing::error_span!(target: "coworks_biz::task", "task", task_id = node.task_id);
     log.attach(&span);
     let side = Side::default();
     let work = perform(&host, &attempt, &side).instrument(span.clone());

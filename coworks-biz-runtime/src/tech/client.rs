@@ -139,8 +139,12 @@ impl Client {
 
     async fn send(&self, request: RequestBuilder, what: &str) -> Result<(u16, Option<Duration>, Vec<u8>)> {
         // The error's own text repeats the URL, which `what` has told.
-        let fault =
-            |e: reqwest::Error| Error::msg(format!("{what} got no answer: {}", chain(&e.without_url())));
+        let fault = |e: reqwest::Error| {
+            // What cannot even be written down will not be better next time.
+            let hopeless = e.is_builder();
+            let text = format!("{what} got no answer: {}", chain(&e.without_url()));
+            if hopeless { Error::fatal(text) } else { Error::msg(text) }
+        };
         let mut response = request.send().await.map_err(fault)?;
         let status = response.status().as_u16();
         let retry_after = retry_after(&response);

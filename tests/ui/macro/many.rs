@@ -15,6 +15,11 @@ pub fn many() {
     #[task]
     async fn one(onne: u32) {}
 
+    #[task]
+    async fn two(onne: u32) {
+        let _ = onne;
+    }
+
     fn helper() -> u32 {
         3
     }

@@ -24,6 +24,9 @@ fn values() {}
 #[biz(schedule = "61 * * * *", catchup = true)]
 fn cron() {}
 
+#[biz(email = ["a@b.c", "x"], start_date = "2023-01-01", end_date = "2022-01-01", execution_timeout = "0s")]
+fn impossible() {}
+
 #[biz(schedule = "* * * *")]
 fn fields() {}
 

@@ -25,6 +25,14 @@ fn statements(order: u32) {
     #[allow(unused)]
     retried >> attribute;
     let Ok(refutable) = tech!(GET "/", api_id = "x", no_auth) else { return };
+    let awaited: u32 = tech!(GET "/", api_id = "x", no_auth).await?;
+    tech!(GET "/", api_id = "x", no_auth)?;
+    async fn forgotten() {}
+    forgotten >> retried;
+    #[task]
+    #[task]
+    async fn doubled() {}
+    Ok(());
     let facturé: u32 = tech!(GET "/", api_id = "x", no_auth);
     #[cfg(unix)]
     #[task]
