@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+#[cfg(feature = "s3")]
 use tokio::sync::Semaphore;
 
 use super::message::Message;
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     pub(super) sender: Sender<Message>,
     pub(super) blobs: Blobs,
     /// How many deletions in S3 go on at once.
+    #[cfg(feature = "s3")]
     pub(super) sweepers: Semaphore,
     /// What was last said of S3 being out of reach.
     #[cfg(feature = "s3")]
@@ -41,6 +43,7 @@ impl Shared {
             services,
             sender,
             blobs: writer.blobs(),
+            #[cfg(feature = "s3")]
             sweepers: Semaphore::new(16),
             #[cfg(feature = "s3")]
             outage: Mutex::default(),
