@@ -22,6 +22,8 @@ pub struct Writer {
     path: PathBuf,
     engine_id: String,
     durability: Durability,
+    /// The write-ahead log. It is the same file for as long as the connection is open.
+    log: File,
     _lock: Lock,
 }
 
@@ -33,21 +35,17 @@ impl Writer {
     /// left as it is.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         let wrap = |source| StoreError::Sqlite { path: path.to_owned(), source };
-        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            make(dir).map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
-        }
+        make(parent(path)).map_err(|source| StoreError::Io { path: parent(path).to_owned(), source })?;
         schema::refuse_foreign(path)?;
         let lock = Lock::take(path)?;
         let mut connection = Connection::open(path).map_err(wrap)?;
         // Before anything is written, and so before a foreign file is touched.
         schema::check(&connection, path)?;
-        let synchronous = match durability {
-            Durability::Step => "FULL",
-            Durability::Run | Durability::Relaxed => "NORMAL",
-        };
+        // NORMAL syncs at checkpoints; `commit` itself syncs the log as the durability says. It does
+        // so by `fdatasync`: SQLite's own sync of each commit would also write the times of the file.
         connection
             .execute_batch(&format!(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
                  PRAGMA wal_autocheckpoint = {CHECKPOINT}; PRAGMA temp_store = MEMORY;
                  PRAGMA cache_size = -65536; PRAGMA busy_timeout = 5000;"
             ))
@@ -55,7 +53,14 @@ impl Writer {
         connection.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut connection, path)?;
         let engine_id = engine_id(&connection).map_err(wrap)?;
-        Ok(Self { connection, path: path.to_owned(), engine_id, durability, _lock: lock })
+        // SQLite would do this with its first sync of a new file, which here is none of its own.
+        let dir = parent(path);
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+        let log = beside(path, "-wal");
+        let log = File::open(&log).map_err(|source| StoreError::Io { path: log, source })?;
+        Ok(Self { connection, path: path.to_owned(), engine_id, durability, log, _lock: lock })
     }
 
     /// Who this file belongs to: part of the keys of asynchronous results.
@@ -79,24 +84,25 @@ impl Writer {
             apply(&transaction, write).map_err(|source| wrap(&self.path, source))?;
         }
         transaction.commit().map_err(|source| wrap(&self.path, source))?;
-        if self.durability != Durability::Step && writes.iter().any(|write| self.must_sync(write)) {
+        if writes.iter().any(|write| self.must_sync(write)) {
             self.sync()?;
         }
         Ok(())
     }
 
     fn must_sync(&self, write: &Write) -> bool {
-        match write {
+        match (self.durability, write) {
+            (Durability::Step, _) => true,
             // What is deleted elsewhere must not come back here.
-            Write::RunBegan(_) | Write::Delete(_) => true,
-            Write::RunEnded { .. } => self.durability == Durability::Run,
-            _ => false,
+            (_, Write::RunBegan(_) | Write::Delete(_)) => true,
+            (Durability::Run, Write::RunEnded { .. }) => true,
+            (Durability::Run | Durability::Relaxed, _) => false,
         }
     }
 
+    /// Brings the write-ahead log to disk: all that was committed.
     fn sync(&self) -> Result<(), StoreError> {
-        let path = beside(&self.path, "-wal");
-        File::open(&path).and_then(|file| file.sync_data()).map_err(|source| StoreError::Io { path, source })
+        self.log.sync_data().map_err(|source| StoreError::Io { path: beside(&self.path, "-wal"), source })
     }
 
     /// The number the next run gets.
@@ -143,13 +149,19 @@ impl Writer {
     }
 }
 
+/// The folder of the database.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes the folder of the database. One that is made here holds nothing for version control.
 fn make(dir: &Path) -> std::io::Result<()> {
     if dir.exists() {
         return Ok(());
     }
     std::fs::create_dir_all(dir)?;
-    std::fs::write(dir.join(".gitignore"), "*\n")
+    std::fs::write(dir.join(".gitignore"), "*\n")?;
+    File::open(parent(dir))?.sync_all()
 }
 
 fn engine_id(connection: &Connection) -> rusqlite::Result<String> {
