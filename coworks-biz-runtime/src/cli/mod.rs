@@ -259,7 +259,11 @@ impl App {
     /// Does what the command line says.
     pub fn main(self) -> ExitCode {
         let about = format!("The business services: {}.", self.names().join(", "));
-        let matches = Arguments::command().about(about).version(self.version).try_get_matches();
+        let name = show::program();
+        let name = std::path::Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // Once a process: clap wants a name that stays.
+        let command = Arguments::command().name(&*name.leak()).about(about).version(self.version);
+        let matches = command.try_get_matches();
         let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
             Ok(arguments) => arguments,
             Err(error) => {

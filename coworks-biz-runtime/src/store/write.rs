@@ -154,14 +154,17 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the folder of the database. One that is made here holds nothing for version control.
+/// Makes the folder of the database. The default one holds nothing for version control.
 fn make(dir: &Path) -> std::io::Result<()> {
-    if dir.exists() {
-        return Ok(());
+    if !dir.exists() {
+        std::fs::create_dir_all(dir)?;
+        File::open(parent(dir))?.sync_all()?;
     }
-    std::fs::create_dir_all(dir)?;
-    std::fs::write(dir.join(".gitignore"), "*\n")?;
-    File::open(parent(dir))?.sync_all()
+    let ignore = dir.join(".gitignore");
+    if dir.ends_with(".coworks-biz") && !ignore.exists() {
+        std::fs::write(ignore, "*\n")?;
+    }
+    Ok(())
 }
 
 fn engine_id(connection: &Connection) -> rusqlite::Result<String> {
