@@ -1,7 +1,8 @@
 //! A stand-in for API Gateway and Lambda: the answers of the one, the behaviour of the other.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,9 +12,11 @@ use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::Service;
+use super::events::{Event, Events};
 use crate::tech::Results;
 use crate::value::Object;
 
@@ -25,11 +28,21 @@ const LARGEST: usize = 256 * 1024 * 1024;
 
 struct Gateway {
     services: HashMap<(String, String), Service>,
-    results: Arc<Results>,
+    results: Results,
+    events: Events,
+    lambdas: Lambdas,
 }
 
-/// The gateway: services are at `/{api_id}/{stage}`.
-pub(super) fn app(services: Vec<Service>, results: Arc<Results>) -> Router {
+/// The services that run in the background.
+pub(super) type Lambdas = Arc<Mutex<JoinSet<()>>>;
+
+/// The gateway: services are at `/{api_id}/{stage}`. Goes on with the events that are left.
+pub(super) fn app(
+    services: Vec<Service>,
+    results: Results,
+    events: Events,
+    lambdas: Lambdas,
+) -> io::Result<Router> {
     let services = services.into_iter().map(|mut service| {
         let id = service.api_id.clone();
         let no_entry = move |method: Method, uri: Uri| async move {
@@ -39,8 +52,34 @@ pub(super) fn app(services: Vec<Service>, results: Arc<Results>) -> Router {
         service.entries = service.entries.fallback(no_entry.clone()).method_not_allowed_fallback(no_entry);
         ((service.api_id.clone(), service.stage.clone()), service)
     });
-    let gateway = Arc::new(Gateway { services: services.collect(), results });
-    Router::new().fallback(answer).with_state(gateway)
+    let left = events.left()?;
+    let gateway = Arc::new(Gateway { services: services.collect(), results, events, lambdas });
+    for (name, event) in left {
+        match event.request() {
+            Ok(request) => gateway.run(name, event, request),
+            Err(e) => tracing::warn!("an earlier call of `{}` is no request any more: {e}", event.api_id),
+        }
+    }
+    Ok(Router::new().fallback(answer).with_state(gateway))
+}
+
+impl Gateway {
+    /// Runs a service in the background, and stores what it answers.
+    fn run(self: &Arc<Self>, name: String, event: Event, request: Request) {
+        let gateway = Arc::clone(self);
+        let mut lambdas = self.lambdas.lock().unwrap_or_else(|e| e.into_inner());
+        while lambdas.try_join_next().is_some() {}
+        lambdas.spawn(async move {
+            let service = gateway.services.get(&(event.api_id.clone(), event.stage.clone()));
+            match service {
+                Some(service) => {
+                    run_and_store(service.clone(), request, &gateway.results, &event.object).await;
+                }
+                None => tracing::warn!("there is no local service `{}` any more", event.api_id),
+            }
+            gateway.events.forget(&name);
+        });
+    }
 }
 
 async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
@@ -54,9 +93,17 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
         let (Some(bucket), Some(key)) = (header("X-CWS-S3Bucket"), header("X-CWS-S3Key")) else {
             return message(StatusCode::BAD_REQUEST, "an Event call names X-CWS-S3Bucket and X-CWS-S3Key");
         };
-        let results = Arc::clone(&gateway.results);
-        tokio::spawn(run_and_store(service, request, results, Object { bucket, key }));
-        return StatusCode::OK.into_response();
+        let (parts, body) = request.into_parts();
+        let of = (service.api_id.as_str(), service.stage.as_str());
+        let body = read(body).await;
+        let event = Event::new(of, &parts, &body, Object { bucket, key });
+        return match gateway.events.keep(&event) {
+            Ok(name) => {
+                gateway.run(name, event, Request::from_parts(parts, Body::from(body)));
+                StatusCode::OK.into_response()
+            }
+            Err(e) => message(StatusCode::INTERNAL_SERVER_ERROR, &format!("the event cannot be kept: {e}")),
+        };
     }
     match tokio::time::timeout(LONGEST, invoke(&service, request)).await {
         Ok(response) => response,
@@ -113,7 +160,7 @@ async fn invoke(service: &Service, request: Request) -> Response {
 }
 
 /// What Lambda does with an event: runs it, and stores what it answers.
-async fn run_and_store(service: Service, request: Request, results: Arc<Results>, object: Object) {
+async fn run_and_store(service: Service, request: Request, results: &Results, object: &Object) {
     let Ok(response) = service.entries.oneshot(request).await;
     let (parts, body) = response.into_parts();
     let status = parts.status.as_u16();
@@ -140,7 +187,7 @@ async fn run_and_store(service: Service, request: Request, results: Arc<Results>
             ascii(&envelope.to_string()).into_bytes()
         }
     };
-    if let Err(e) = results.write(&object, stored).await {
+    if let Err(e) = results.write(object, stored).await {
         tracing::error!("the local service could not store its answer: {e}");
     }
 }

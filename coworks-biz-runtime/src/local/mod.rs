@@ -5,8 +5,11 @@
 //! does. A call that asks for it is run in the background, and its answer is
 //! left in a real S3 server in this process.
 
+mod events;
 mod gateway;
 mod s3;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +22,8 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use self::events::Events;
+use self::gateway::Lambdas;
 use crate::config::{Config, S3, S3Server, Secret};
 
 /// A technical microservice.
@@ -85,7 +90,8 @@ impl Services {
     }
 
     /// Starts the gateway and the S3 server on free ports of 127.0.0.1. What
-    /// the S3 server holds is under `dir`; it has the bucket `bucket`.
+    /// the S3 server holds is under `dir`; it has the bucket `bucket`. Calls that an
+    /// earlier one accepted there and did not answer are answered now.
     pub async fn start(self, dir: &Path, bucket: &str) -> io::Result<Local> {
         let mut servers = JoinSet::new();
         let listener = || TcpListener::bind(("127.0.0.1", 0));
@@ -98,7 +104,9 @@ impl Services {
         s3::serve(for_s3, dir, bucket, &s3, &mut servers)?;
         let gateway = for_gateway.local_addr()?;
         let answers = S3 { server: Some(s3.clone()), path_style: true };
-        let app = gateway::app(self.0, Arc::new(crate::tech::Results::connect(&answers).await));
+        let lambdas = Lambdas::default();
+        let results = crate::tech::Results::connect(&answers).await;
+        let app = gateway::app(self.0, results, Events::open(dir)?, Arc::clone(&lambdas))?;
         servers.spawn(async move {
             if let Err(e) =
                 axum::serve(for_gateway.tap_io(|stream| drop(stream.set_nodelay(true))), app).await
@@ -106,7 +114,7 @@ impl Services {
                 tracing::error!("the local gateway has stopped: {e}");
             }
         });
-        Ok(Local { gateway, s3, _servers: servers })
+        Ok(Local { gateway, s3, lambdas, _servers: servers })
     }
 }
 
@@ -115,7 +123,15 @@ impl Services {
 pub struct Local {
     gateway: SocketAddr,
     s3: S3Server,
+    lambdas: Lambdas,
     _servers: JoinSet<()>,
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // Connections may outlive this; what services do must not.
+        self.lambdas.lock().unwrap_or_else(|e| e.into_inner()).abort_all();
+    }
 }
 
 impl Local {
