@@ -8,9 +8,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use coworks_biz::__runtime::dag::{Dag, Kind, Options, Source, Task};
+use coworks_biz::__runtime::dag::{Dag, Gate, Kind, Task};
 use coworks_biz::__runtime::run::RunState;
-use coworks_biz::__runtime::task::{Body, Capture, Context, Definition, Work, finish};
+use coworks_biz::__runtime::task::{Body, Capture, Context, Definition, Items, Work, finish, items};
 use coworks_biz::config::{Config, Environment, Flags};
 use coworks_biz::engine::{Engine, Trigger};
 use coworks_biz::{Error, Result};
@@ -39,31 +39,18 @@ fn definition(dag_id: &'static str, upstream: Vec<Vec<u32>>) -> &'static Definit
     let order: Vec<u32> = (0..upstream.len() as u32).collect();
     let tasks = upstream.into_iter().zip(downstream).enumerate().map(|(index, (up, down))| Task {
         task_id: format!("task_{index}").leak(),
-        kind: Kind::Function,
         upstream: up.leak(),
         downstream: down.leak(),
-        inputs: &[],
-        shares: &[],
         output: "u32",
-        options: &Options::DEFAULT,
-        line: 1,
+        ..Task::FUNCTION
     });
-    let dag = Dag {
-        dag_id,
-        description: "",
-        source: Source { file: file!(), line: line!() },
-        schedule: None,
-        timezone: "UTC",
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        tags: &[],
-        owner: "",
-        tasks: tasks.collect::<Vec<_>>().leak(),
-        order: order.leak(),
-    };
+    let dag = Dag { dag_id, tasks: tasks.collect::<Vec<_>>().leak(), order: order.leak(), ..Dag::EMPTY };
     let bodies: Vec<Body> = dag.tasks.iter().map(|_| Body::Function(step)).collect();
-    Box::leak(Box::new(Definition { dag: Box::leak(Box::new(dag)), bodies: bodies.leak(), conf: None }))
+    Box::leak(Box::new(Definition {
+        dag: Box::leak(Box::new(dag)),
+        bodies: bodies.leak(),
+        ..Definition::EMPTY
+    }))
 }
 
 fn chain(length: u32) -> Vec<Vec<u32>> {
@@ -74,6 +61,28 @@ fn chain(length: u32) -> Vec<Vec<u32>> {
 fn fan() -> Vec<Vec<u32>> {
     let middle = (1..999).map(|_| vec![0]);
     std::iter::once(vec![]).chain(middle).chain([(1..999).collect()]).collect()
+}
+
+/// One task for each of so many items, and one that takes all their outputs.
+fn mapped(dag_id: &'static str, items: fn(&Context) -> Result<Items>) -> &'static Definition {
+    fn all(context: &Context) -> Result<Work> {
+        let all: Vec<u32> = context.input(0)?;
+        Ok(finish(async move { Ok::<_, Error>(all.len()) }))
+    }
+    let tasks = [
+        Task { task_id: "list", kind: Kind::Map { members: &[1] }, ..Task::FUNCTION },
+        Task {
+            task_id: "each",
+            downstream: &[2],
+            gate: Some(Gate { task: 0, arm: 0 }),
+            map: Some(0),
+            ..Task::FUNCTION
+        },
+        Task { task_id: "all", upstream: &[1], inputs: &[1], ..Task::FUNCTION },
+    ];
+    let dag = Box::new(Dag { dag_id, tasks: Vec::leak(tasks.into()), order: &[0, 1, 2], ..Dag::EMPTY });
+    let bodies = Vec::leak(vec![Body::Map(items), Body::Function(step), Body::Function(all)]);
+    Box::leak(Box::new(Definition { dag: Box::leak(dag), bodies, ..Definition::EMPTY }))
 }
 
 fn config(dir: &Path) -> Config {
@@ -125,6 +134,8 @@ fn main() {
         ("1 > 998 > 1", definition("fan", fan()), 1, 1000),
         ("chain of 1,000", definition("chain", chain(1000)), 1, 1000),
         ("1,000 runs of 5", definition("short", chain(5)), 1000, 5000),
+        ("1,000 items", mapped("some", |_| items(0..1_000)), 1, 1_002),
+        ("10,000 items", mapped("many", |_| items(0..10_000)), 1, 10_002),
     ];
     // Other shapes first and last in turn, so that a drift of the machine hits all alike.
     let mut rates = vec![vec![]; shapes.len() + 1];

@@ -20,27 +20,29 @@
 //! coworks_biz::main![first];
 //! ```
 //!
-//! Begin with [`macro@biz`], [`macro@task`] and [`tech!`]; a file of services wants the
+//! Begin with [`macro@biz`], [`macro@task`], [`tech!`] and [`sensor!`]; a file of services wants the
 //! [`prelude`] in sight; [`main!`] makes the program.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub use coworks_biz_macros::{biz, task, tech};
+pub use coworks_biz_macros::{biz, sensor, task, tech};
 #[doc(hidden)]
 pub use coworks_biz_runtime as __runtime;
 pub use coworks_biz_runtime::error::{Error, Result};
 #[cfg(feature = "local")]
 pub use coworks_biz_runtime::local;
 pub use coworks_biz_runtime::task::{Biz, Conf, Context, DagRun, DataInterval, FromContext};
-pub use coworks_biz_runtime::{config, engine, error, store, value};
+pub use coworks_biz_runtime::tech::{Address, Form, Given, Parameter, TechService};
+pub use coworks_biz_runtime::{config, dag, engine, error, store, value};
 
 /// What a file with business services wants to have in sight.
 pub mod prelude {
-    pub use coworks_biz_macros::{biz, task, tech};
+    pub use coworks_biz_macros::{biz, sensor, task, tech};
+    pub use coworks_biz_runtime::config::{secret, var};
     pub use coworks_biz_runtime::error::{Error, Result};
     pub use coworks_biz_runtime::task::{Conf, Context, FromContext};
-    pub use coworks_biz_runtime::value::Bytes;
+    pub use coworks_biz_runtime::value::{Bytes, Failure, Reply};
     pub use serde_json::{Value, json};
     pub use tracing::{debug, error, info, warn};
 }
@@ -59,9 +61,8 @@ pub mod prelude {
 /// coworks_biz::main![nothing];
 /// ```
 ///
-/// `main![first; local = services]` also names a function that returns the
-/// [`local::Services`](coworks_biz_runtime::local::Services) that `run --local` hosts; that needs the feature
-/// `local`.
+/// `main![first; local = services]` also names a function that returns the `local::Services` that
+/// `run --local` hosts; that needs the feature `local`.
 #[macro_export]
 macro_rules! main {
     ($($biz:path),+ $(,)?) => {
@@ -107,4 +108,22 @@ mod pages {
     mod readme {}
     #[doc = include_str!("../docs/language.md")]
     mod language {}
+    #[doc = include_str!("../docs/language/tasks.md")]
+    mod tasks {}
+    #[doc = include_str!("../docs/language/order.md")]
+    mod order {}
+    #[doc = include_str!("../docs/language/branches.md")]
+    mod branches {}
+    #[doc = include_str!("../docs/language/loops.md")]
+    mod loops {}
+    #[doc = include_str!("../docs/language/options.md")]
+    mod options {}
+    #[doc = include_str!("../docs/language/inside.md")]
+    mod inside {}
+    #[doc = include_str!("../docs/language/mistakes.md")]
+    mod mistakes {}
+    #[doc = include_str!("../docs/services.md")]
+    mod services {}
+    #[doc = include_str!("../docs/from-python.md")]
+    mod from_python {}
 }

@@ -45,7 +45,8 @@ pub fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> O
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
-        .min_by_key(|(distance, _)| *distance)
+        // The first letter is seldom the slip. The order of the candidates decides nothing.
+        .min_by_key(|(distance, candidate)| (*distance, word.get(..1) != candidate.get(..1), *candidate))
         .map(|(_, candidate)| candidate)
 }
 

@@ -34,8 +34,10 @@ pub struct Dag {
     pub owner: &'static str,
     /// Its tasks, in the order they are written.
     pub tasks: &'static [Task],
-    /// Every index of `tasks` once, each after all its upstreams.
+    /// Every index of `tasks` once, each after all its upstreams, its gate and its inputs.
     pub order: &'static [u32],
+    /// What is written on edges: from, to, and the text.
+    pub labels: &'static [(u32, u32, &'static str)],
 }
 
 /// A place in the user's source.
@@ -89,10 +91,46 @@ pub struct Task {
     pub shares: &'static [u32],
     /// The type of its output as it is written; empty when it has none.
     pub output: &'static str,
+    /// What lets it run apart from its trigger rule; `None` outside arms and loops.
+    pub gate: Option<Gate>,
+    /// The list of the loop it is in: it has an instance for each item.
+    pub map: Option<u32>,
+    /// What it is for the resources of others.
+    pub role: Role,
     /// How it is run.
     pub options: &'static Options,
     /// The line it is written on.
     pub line: u32,
+}
+
+/// What lets a task inside an arm or a loop run at all, apart from its trigger rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gate {
+    /// The branch, or the list of the loop. Its `map` is that of the task, or `None` where it
+    /// is the list of the task's own loop.
+    pub task: u32,
+    /// The arm of the branch; 0 for a loop.
+    pub arm: u32,
+}
+
+/// One way of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arm {
+    /// The pattern or condition as it is written.
+    pub label: &'static str,
+    /// The tasks whose gate is this arm.
+    pub members: &'static [u32],
+}
+
+/// What a task is for the resources of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing special.
+    Work,
+    /// It sets something up.
+    Setup,
+    /// It takes down what setups have set up; its failure does not fail the run.
+    Teardown,
 }
 
 /// What a task does.
@@ -108,6 +146,20 @@ pub enum Kind {
     Wait,
     /// Reads a stored answer.
     Read,
+    /// Chooses one of its arms, once: `match`, `if`.
+    Branch {
+        /// Its arms, in the order they are written.
+        arms: &'static [Arm],
+    },
+    /// Evaluates the list of a loop, once: `for`.
+    Map {
+        /// The tasks whose gate it is; each gets one instance for every item.
+        members: &'static [u32],
+    },
+    /// Hands on the output of the arm that was chosen. Its inputs are one for each arm.
+    Join,
+    /// Calls a technical microservice until it succeeds.
+    Sensor,
 }
 
 /// How a task is run; the options of `#[task]` and `#[biz]`, with Airflow's names.
@@ -174,30 +226,135 @@ pub enum TriggerRule {
     NoneFailedMinOneSuccess,
     /// All have ended, and none was skipped.
     NoneSkipped,
+    /// All have ended, and of those that are setups at least one has succeeded.
+    AllDoneSetupSuccess,
     /// At once, whatever its upstreams do.
     Always,
 }
 
+impl Task {
+    /// A function without neighbours: what a task written by hand begins with.
+    pub const FUNCTION: Self = Self {
+        task_id: "",
+        kind: Kind::Function,
+        upstream: &[],
+        downstream: &[],
+        inputs: &[],
+        shares: &[],
+        output: "",
+        gate: None,
+        map: None,
+        role: Role::Work,
+        options: &Options::DEFAULT,
+        line: 1,
+    };
+}
+
 impl Dag {
+    /// No tasks, no schedule: what a DAG written by hand begins with.
+    pub const EMPTY: Self = Self {
+        dag_id: "",
+        description: "",
+        source: Source { file: "", line: 1 },
+        schedule: None,
+        timezone: "UTC",
+        start_date: None,
+        end_date: None,
+        catchup: false,
+        tags: &[],
+        owner: "",
+        tasks: &[],
+        order: &[],
+        labels: &[],
+    };
+
     /// The index of the task with this id.
     pub fn task(&self, task_id: &str) -> Option<u32> {
         self.tasks.iter().position(|task| task.task_id == task_id).map(|index| index as u32)
     }
 
-    /// A fingerprint of the structure: ids, edges, inputs and output types.
+    /// The tasks whose gate is this one: the members of a branch or of a loop.
+    pub fn members(&self, task: u32) -> impl Iterator<Item = u32> + use<> {
+        let (arms, members): (&[Arm], &[u32]) = match self.tasks[task as usize].kind {
+            Kind::Branch { arms } => (arms, &[]),
+            Kind::Map { members } => (&[], members),
+            _ => (&[], &[]),
+        };
+        arms.iter().flat_map(|arm| arm.members).chain(members).copied()
+    }
+
+    /// A fingerprint of the structure: ids, edges, inputs, output types, and the
+    /// branches and loops around them.
     ///
     /// A run remembers it, so that a binary whose graph has changed since
     /// never goes on with that run by guesswork.
     pub fn version(&self) -> String {
         let mut hash = Sha256::new();
+        let id = |task: u32| self.tasks[task as usize].task_id;
         for task in self.tasks {
-            hash.update(format!("{}\n{:?}\n{}\n", task.task_id, task.kind, task.output));
+            hash.update(format!("{}\n{}\n{}\n", task.task_id, task.kind.word(), task.output));
             for (mark, list) in [("<", task.upstream), ("=", task.inputs)] {
                 for &other in list {
-                    hash.update(format!("{mark}{}\n", self.tasks[other as usize].task_id));
+                    hash.update(format!("{mark}{}\n", id(other)));
+                }
+            }
+            if let Some(Gate { task, arm }) = task.gate {
+                hash.update(format!("?{} {arm}\n", id(task)));
+            }
+            if let Some(list) = task.map {
+                hash.update(format!("*{}\n", id(list)));
+            }
+            if task.role != Role::Work {
+                hash.update(format!("!{:?}\n", task.role));
+            }
+            if let Kind::Branch { arms } = task.kind {
+                for arm in arms {
+                    hash.update(format!("|{}\n", arm.label));
                 }
             }
         }
         hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Function => "Function",
+            Self::Call => "Call",
+            Self::Submit => "Submit",
+            Self::Wait => "Wait",
+            Self::Read => "Read",
+            Self::Branch { .. } => "Branch",
+            Self::Map { .. } => "Map",
+            Self::Join => "Join",
+            Self::Sensor => "Sensor",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_tells_all_that_decides_what_runs() {
+        const ARMS: [Arm; 2] = [Arm { label: "true", members: &[1] }, Arm { label: "false", members: &[] }];
+        let gated = |arm| Task { task_id: "b", gate: Some(Gate { task: 0, arm }), ..Task::FUNCTION };
+        let dag = |arms, b| {
+            let branch = Task { task_id: "a", kind: Kind::Branch { arms }, ..Task::FUNCTION };
+            Dag { tasks: Vec::leak(vec![branch, b]), ..Dag::EMPTY }.version()
+        };
+        let versions = [
+            dag(&ARMS, gated(0)),
+            dag(&ARMS, gated(1)),
+            dag(&ARMS[..1], gated(0)),
+            dag(&ARMS, Task { map: Some(0), ..gated(0) }),
+            dag(&ARMS, Task { role: Role::Teardown, ..gated(0) }),
+            dag(&ARMS, Task { gate: None, ..gated(0) }),
+        ];
+        let different: std::collections::HashSet<_> = versions.iter().collect();
+        assert_eq!(different.len(), versions.len());
+        assert_eq!(dag(&ARMS, gated(0)), versions[0]);
     }
 }

@@ -28,9 +28,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert!(price("").unwrap_err().is_fatal());
 /// ```
 // Deliberately no `std::error::Error`: that is what lets every error convert into it.
+#[derive(Clone)]
 pub struct Error {
     text: String,
     retry: Retry,
+    status: Option<u16>,
 }
 
 /// Whether a failed attempt may be tried again.
@@ -47,12 +49,12 @@ pub enum Retry {
 impl Error {
     /// An error with this text, retried as the task's options say.
     pub fn msg(text: impl fmt::Display) -> Self {
-        Self { text: text.to_string(), retry: Retry::AsConfigured }
+        Self { text: text.to_string(), retry: Retry::AsConfigured, status: None }
     }
 
     /// An error that no retry can mend: the task fails at once, whatever its `retries`.
     pub fn fatal(text: impl fmt::Display) -> Self {
-        Self { text: text.to_string(), retry: Retry::Never }
+        Self { text: text.to_string(), retry: Retry::Never, status: None }
     }
 
     /// The same error, to be retried after `delay` instead of the task's `retry_delay`.
@@ -67,6 +69,18 @@ impl Error {
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         self.text = format!("{what}: {}", self.text);
         self
+    }
+
+    /// The same error, made by an answer of this status.
+    #[must_use]
+    pub(crate) fn answered(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The status of the answer that made it, where one did.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.status
     }
 
     /// Whether [`Error::fatal`] made it.

@@ -61,23 +61,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dag::Source;
 
     fn dag(schedule: Schedule) -> Dag {
-        Dag {
-            dag_id: "d",
-            description: "",
-            source: Source { file: "", line: 1 },
-            schedule: Some(schedule),
-            timezone: "UTC",
-            start_date: None,
-            end_date: None,
-            catchup: false,
-            tags: &[],
-            owner: "",
-            tasks: &[],
-            order: &[],
-        }
+        Dag { dag_id: "d", schedule: Some(schedule), ..Dag::EMPTY }
     }
 
     fn at(text: &str) -> DateTime<Utc> {

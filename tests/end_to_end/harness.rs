@@ -5,6 +5,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use coworks_biz::local::axum::Router;
+use coworks_biz::local::axum::body::{Body, Bytes, to_bytes};
 use coworks_biz::local::axum::extract::Request;
 use coworks_biz::local::axum::http::{HeaderMap, Method, Uri};
 use coworks_biz::local::axum::middleware::{self, Next};
@@ -29,9 +30,19 @@ pub struct Seen {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Seen {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// The verb, the path and the query.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.uri)
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -76,16 +87,29 @@ pub struct World {
 impl World {
     /// With a service `test` of these entries.
     pub async fn new(entries: Router) -> Self {
+        Self::with(entries, |test| test).await
+    }
+
+    /// The same, with more said of the service.
+    pub async fn with(entries: Router, more: impl FnOnce(Service) -> Service) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let record = Arc::clone(&seen);
         let entries = entries.layer(middleware::from_fn(move |request: Request, next: Next| {
-            let (method, uri, headers) =
-                (request.method().clone(), request.uri().clone(), request.headers().clone());
-            record.lock().unwrap().push(Seen { method, uri, headers });
-            next.run(request)
+            let record = Arc::clone(&record);
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = to_bytes(body, usize::MAX).await.unwrap();
+                record.lock().unwrap().push(Seen {
+                    method: parts.method.clone(),
+                    uri: parts.uri.clone(),
+                    headers: parts.headers.clone(),
+                    body: body.clone(),
+                });
+                next.run(Request::from_parts(parts, Body::from(body))).await
+            }
         }));
-        let services = Services::new().with(Service::new("test").entries(entries));
+        let services = Services::new().with(more(Service::new("test").entries(entries)));
         let local = services.start(&dir.path().join("s3"), "coworks-airflow").await.unwrap();
         Self { dir, local, seen }
     }
@@ -106,13 +130,25 @@ impl World {
             .env("AWS_ACCESS_KEY_ID", &self.local.s3().access_key)
             .env("AWS_SECRET_ACCESS_KEY", self.local.s3().secret_key.expose())
             .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("COWORKS_SECRET_API_TOKEN", TOKEN);
+            .env("COWORKS_SECRET_API_TOKEN", TOKEN)
+            .env("COWORKS_VAR_REGION", "eu");
+        if let Some(directory) = self.local.directory() {
+            command.env("COWORKS_DIRECTORY_URL", &directory.url);
+            for (_, token) in &directory.headers {
+                command.env("COWORKS_DIRECTORY_TOKEN", token.expose());
+            }
+        }
         command
     }
 
     pub async fn run(&self, arguments: &[&str]) -> Ended {
         let mut command = self.command(arguments);
         tokio::task::spawn_blocking(move || Ended::from(command.output().unwrap())).await.unwrap()
+    }
+
+    /// Runs a biz with this conf and gives the JSON of the run.
+    pub async fn run_with(&self, biz: &str, conf: Value) -> (Ended, Run) {
+        self.run_json(&[biz, "--conf", &conf.to_string()]).await
     }
 
     /// Runs a biz and gives the JSON of the run.
@@ -257,7 +293,46 @@ impl Run {
         self.0["tasks"].as_array().unwrap().iter().map(|t| (word(&t["task_id"]), word(&t["state"]))).collect()
     }
 
+    /// The state of a task that has one instance.
+    pub fn state_of(&self, id: &str) -> &str {
+        let all = self.instances(id);
+        assert_eq!(all.len(), 1, "{id} has several instances");
+        all[0]["state"].as_str().unwrap_or_default()
+    }
+
+    /// The ids of the tasks in this state, by name.
+    pub fn ids(&self, state: &str) -> Vec<&str> {
+        let tasks = self.0["tasks"].as_array().unwrap().iter();
+        let mut ids: Vec<_> =
+            tasks.filter(|t| t["state"] == state).map(|t| t["task_id"].as_str().unwrap()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The instances of a task, in the order in which they are printed.
+    pub fn instances(&self, id: &str) -> Vec<&Value> {
+        self.0["tasks"].as_array().unwrap().iter().filter(|task| task["task_id"] == id).collect()
+    }
+
+    /// The states of the instances of a task, which are at the map indexes from 0.
+    pub fn mapped(&self, id: &str) -> Vec<&str> {
+        let all = self.instances(id);
+        let indexes: Vec<_> = all.iter().map(|task| task["map_index"].as_i64().unwrap()).collect();
+        assert_eq!(indexes, (0..all.len() as i64).collect::<Vec<_>>(), "{id}");
+        all.iter().map(|task| task["state"].as_str().unwrap_or_default()).collect()
+    }
+
+    /// The outputs of the instances of a task.
+    pub fn values(&self, id: &str) -> Vec<&Value> {
+        self.instances(id).into_iter().map(|task| &task["xcom"]["return_value"]).collect()
+    }
+
     pub fn value(&self, id: &str) -> &Value {
         &self.task(id)["xcom"]["return_value"]
+    }
+
+    pub fn error(&self, id: &str) -> &str {
+        self.task(id)["error"].as_str().unwrap_or_else(|| panic!("no error: {:?}", self.task(id)))
     }
 }

@@ -1,8 +1,15 @@
 //! The real binary against real servers on loopback.
 
+mod arguments;
+mod branches;
 mod calls;
 mod faults;
 mod harness;
+mod loops;
+mod mixed;
+mod names;
 mod quickstart;
 mod recovery;
 mod refusals;
+mod sensors;
+mod setups;

@@ -1,9 +1,11 @@
 //! Every form of the language that this version has.
 
+mod shapes;
+
 use coworks_biz::prelude::*;
 use serde::{Deserialize, Serialize};
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Customer {
     id: u32,
 }

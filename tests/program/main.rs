@@ -1,5 +1,12 @@
 //! The program that the end-to-end tests run: a biz for each thing that can happen.
 
+mod arguments;
+mod branches;
+mod loops;
+mod mixed;
+mod names;
+mod setups;
+
 use std::time::Duration;
 
 use coworks_biz::prelude::*;
@@ -150,4 +157,46 @@ fn poison() {
     }
 }
 
-coworks_biz::main![held, asynchronous, impatient, flaky, faults, ordered, indiscreet, large, poison];
+coworks_biz::main![
+    held,
+    asynchronous,
+    impatient,
+    flaky,
+    faults,
+    ordered,
+    indiscreet,
+    large,
+    poison,
+    branches::parcels,
+    branches::conditions,
+    branches::joins,
+    branches::chance,
+    branches::rules,
+    branches::undecided,
+    branches::replies,
+    loops::counted,
+    loops::baskets,
+    loops::effects,
+    loops::listless,
+    loops::renders,
+    loops::stubborn,
+    arguments::arguments,
+    arguments::echoes,
+    arguments::transformed,
+    arguments::named,
+    arguments::wanting,
+    setups::resources,
+    setups::leased,
+    setups::rooms,
+    setups::sensing,
+    setups::vain,
+    setups::crowded,
+    names::by_name,
+    mixed::stock,
+    mixed::maybe,
+    mixed::heavy,
+    mixed::careless,
+    mixed::careful,
+    mixed::parcel,
+    mixed::again,
+];

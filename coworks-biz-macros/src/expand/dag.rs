@@ -4,8 +4,9 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 
-use super::{kind, runtime_name};
-use crate::model::{Kind, Model, written};
+use super::values::output_type;
+use super::{optional, runtime_name};
+use crate::model::{Kind, Model, Role, written};
 use crate::parse::options::TaskOptions;
 use crate::parse::value::{Schedule, duration_tokens};
 use crate::parse::{Biz, line};
@@ -16,17 +17,25 @@ pub struct Tasks<'a> {
     order: &'a [usize],
     upstream: Vec<Vec<u32>>,
     downstream: Vec<Vec<u32>>,
+    /// The tasks whose gate a task is, each with its arm.
+    gated: Vec<Vec<(usize, u32)>>,
 }
 
 impl<'a> Tasks<'a> {
     pub fn of(model: &'a Model<'a>, order: &'a [usize]) -> Self {
         let mut upstream = vec![vec![]; model.tasks.len()];
         let mut downstream = vec![vec![]; model.tasks.len()];
-        for edge in &model.edges {
+        for edge in model.edges.iter().filter(|edge| !edge.gate) {
             upstream[edge.to].push(index(edge.from));
             downstream[edge.from].push(index(edge.to));
         }
-        Self { model, order, upstream, downstream }
+        let mut gated = vec![vec![]; model.tasks.len()];
+        for (task, node) in model.tasks.iter().enumerate() {
+            if let Some(gate) = node.gate {
+                gated[gate.task].push((gate.arm, index(task)));
+            }
+        }
+        Self { model, order, upstream, downstream, gated }
     }
 
     /// The expression of the DAG.
@@ -35,6 +44,10 @@ impl<'a> Tasks<'a> {
         let defaults = options(&biz.options.task, &quote!(#rt::dag::Options::DEFAULT));
         let tasks = (0..self.model.tasks.len()).map(|task| self.task(task));
         let order = self.order.iter().map(|&task| index(task));
+        let labels = self.model.labels.iter().map(|(from, to, label)| {
+            let (from, to) = (index(*from), index(*to));
+            quote!((#from, #to, #label))
+        });
         let name = biz.name.unraw().to_string();
         let dag_id = biz.options.dag_id.as_ref().unwrap_or(&name);
         let description = &biz.description;
@@ -69,6 +82,7 @@ impl<'a> Tasks<'a> {
                 owner: #owner,
                 tasks: &[#(#tasks),*],
                 order: &[#(#order),*],
+                labels: &[#(#labels),*],
             }
         }}
     }
@@ -76,7 +90,7 @@ impl<'a> Tasks<'a> {
     fn task(&self, task: usize) -> TokenStream {
         let rt = runtime_name();
         let node = &self.model.tasks[task];
-        let (id, kind) = (&node.id, kind(&node.kind));
+        let (id, kind) = (&node.id, self.kind(task));
         let (upstream, downstream) = (&self.upstream[task], &self.downstream[task]);
         let inputs = node.inputs.iter().map(|&input| index(input));
         // The members of a call are behind one another.
@@ -84,14 +98,28 @@ impl<'a> Tasks<'a> {
             Kind::Wait(submit) | Kind::Read(submit) => index(submit)..index(task),
             _ => 0..0,
         };
-        let output = node.output.map(written).unwrap_or_default();
-        let options = match node.options() {
-            Some(own) => {
-                let options = options(own, &quote!(*__DEFAULTS));
+        let output = output_type(self.model, task).map(|ty| written(&ty)).unwrap_or_default();
+        let own = TaskOptions { trigger_rule: self.own_rule(task), ..node.options.clone() };
+        let options = match own.is_empty() {
+            true => quote!(__DEFAULTS),
+            false => {
+                let options = options(&own, &quote!(*__DEFAULTS));
                 quote!(&#options)
             }
-            None => quote!(__DEFAULTS),
         };
+        let gate = optional(node.gate.map(|gate| {
+            let (task, arm) = (index(gate.task), index(gate.arm));
+            quote!(#rt::dag::Gate { task: #task, arm: #arm })
+        }));
+        let map = optional(node.map.map(index));
+        let role = format_ident!(
+            "{}",
+            match node.role {
+                Role::Work => "Work",
+                Role::Setup => "Setup",
+                Role::Teardown => "Teardown",
+            }
+        );
         let line = u32::try_from(node.span.start().line).unwrap_or(u32::MAX);
         quote! {
             #rt::dag::Task {
@@ -102,8 +130,48 @@ impl<'a> Tasks<'a> {
                 inputs: &[#(#inputs),*],
                 shares: &[#(#shares),*],
                 output: #output,
+                gate: #gate,
+                map: #map,
+                role: #rt::dag::Role::#role,
                 options: #options,
                 line: #line,
+            }
+        }
+    }
+}
+
+impl Tasks<'_> {
+    /// The trigger rule where it is not that of the biz.
+    fn own_rule(&self, task: usize) -> Option<&'static str> {
+        let default = self.model.biz.options.task.trigger_rule.unwrap_or("AllSuccess");
+        Some(self.model.rule(task)).filter(|rule| *rule != default)
+    }
+
+    /// The runtime's word for what a task does.
+    fn kind(&self, task: usize) -> TokenStream {
+        let rt = runtime_name();
+        let members = |arm: usize| {
+            let members = self.gated[task].iter().filter(move |(of, _)| *of == arm);
+            members.map(|(_, member)| *member)
+        };
+        match &self.model.tasks[task].kind {
+            Kind::Function { .. } | Kind::Invoke { .. } => quote!(Function),
+            Kind::Call(..) => quote!(Call),
+            Kind::Sensor(..) => quote!(Sensor),
+            Kind::Submit(..) => quote!(Submit),
+            Kind::Wait(..) => quote!(Wait),
+            Kind::Read(..) => quote!(Read),
+            Kind::Join { .. } => quote!(Join),
+            Kind::Map { .. } => {
+                let members = members(0);
+                quote!(Map { members: &[#(#members),*] })
+            }
+            Kind::Branch { branch, .. } => {
+                let arms = branch.arms.iter().enumerate().map(|(arm, way)| {
+                    let (label, members) = (&way.label, members(arm));
+                    quote!(#rt::dag::Arm { label: #label, members: &[#(#members),*] })
+                });
+                quote!(Branch { arms: &[#(#arms),*] })
             }
         }
     }
@@ -134,13 +202,6 @@ fn options(own: &TaskOptions, base: &TokenStream) -> TokenStream {
     set("email_on_failure", plain(own.email_on_failure));
     set("email_on_retry", plain(own.email_on_retry));
     quote!(#rt::dag::Options { #fields ..#base })
-}
-
-fn optional(value: Option<impl ToTokens>) -> TokenStream {
-    match value {
-        Some(value) => quote!(::core::option::Option::Some(#value)),
-        None => quote!(::core::option::Option::None),
-    }
 }
 
 fn index(task: usize) -> u32 {

@@ -1,27 +1,30 @@
 //! From the model to code: a type with a static DAG behind it.
 
 mod bodies;
+mod calls;
 mod dag;
+mod editor;
+mod runners;
+mod values;
 
 use std::collections::HashSet;
 
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Ident, ItemFn, parse_quote};
 
 use crate::check;
 use crate::errors::Errors;
-use crate::model::{Kind, Model};
-use crate::parse::{self, Biz, Statement};
+use crate::model::Model;
+use crate::parse::written::Names;
+use crate::parse::{self, Biz};
 
 /// `#[biz(options)] function`.
 pub fn biz(options: TokenStream, function: TokenStream) -> TokenStream {
     let function: ItemFn = match syn::parse2(function.clone()) {
         Ok(function) => function,
-        Err(error) => {
-            let error = error.to_compile_error();
-            return quote!(#error #function);
-        }
+        Err(error) => return unread(options, function, error),
     };
     let mut errors = Errors::default();
     let biz = parse::biz(options, function, &mut errors);
@@ -29,12 +32,32 @@ pub fn biz(options: TokenStream, function: TokenStream) -> TokenStream {
     let order = check::order(&model, &mut errors);
     if errors.is_empty() {
         let tasks = dag::Tasks::of(&model, &order);
-        return emit(&biz, &tasks.dag(&biz), &bodies::of(&model), TokenStream::new());
+        let (bodies, plan) = (bodies::of(&model), editor::of(&biz));
+        return emit(&biz, &tasks.dag(&biz), &quote!(#bodies #plan), TokenStream::new());
     }
     // The type stays, with a DAG of no tasks, so that nothing else breaks for it.
-    let empty = Model { biz: &biz, tasks: vec![], edges: vec![] };
+    let empty = Model::empty(&biz);
     let dag = dag::Tasks::of(&empty, &[]).dag(&biz);
     emit(&biz, &dag, &bodies::of(&empty), errors.into_tokens())
+}
+
+/// A body that is no Rust, such as one without a semicolon: the type stays, and nothing of the
+/// body, of which rustc would make other mistakes.
+fn unread(options: TokenStream, function: TokenStream, error: syn::Error) -> TokenStream {
+    let told = error.to_compile_error();
+    let mut tokens: Vec<_> = function.clone().into_iter().collect();
+    if let Some(TokenTree::Group(body)) = tokens.last()
+        && body.delimiter() == Delimiter::Brace
+    {
+        tokens.pop();
+        let signature: TokenStream = tokens.into_iter().collect();
+        let empty = quote!(#signature {});
+        if syn::parse2::<ItemFn>(empty.clone()).is_ok() {
+            let stub = biz(options, empty);
+            return quote!(#told #stub);
+        }
+    }
+    quote!(#told #function)
 }
 
 /// `message` as an error, beside the item that should not break for it.
@@ -47,17 +70,18 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
     let runtime = runtime_path(biz);
     let rt = runtime_name();
     // A second one of a name is told as such, and rustc need not tell it again.
-    let mut names = HashSet::new();
-    let functions = biz.statements.iter().filter_map(|statement| match statement {
-        Statement::Function(task) => Some(&task.item).filter(|item| names.insert(&item.sig.ident)),
-        Statement::Tech(_) | Statement::Order(_) => None,
-    });
+    let mut seen = HashSet::new();
+    let functions = biz.body.functions().into_iter().map(|task| &task.item);
+    let functions = functions.filter(|item| seen.insert(&item.sig.ident));
     // What the errors leave unused is not the user's fault.
     let lenient = (!errors.is_empty()).then(|| quote!(#[allow(unused)]));
-    let conf = match &biz.conf {
-        Some(ty) => quote!(::core::option::Option::Some(#rt::value::Type::of::<#ty>())),
-        None => quote!(::core::option::Option::None),
-    };
+    let conf = optional(biz.conf.as_ref().map(|ty| quote!(#rt::value::Type::of::<#ty>())));
+    let (required, asked) = (names(&biz.calls), names(&biz.functions));
+    // A schedule brings no conf along.
+    let default_conf = optional(biz.conf.as_ref().filter(|_| biz.options.schedule.is_some()).map(|ty| {
+        let under = runtime_under(ty.span());
+        quote_spanned!(ty.span()=> #under::task::default_conf::<#ty>)
+    }));
     quote! {
         #(#attributes)*
         #[allow(non_camel_case_types)]
@@ -75,8 +99,14 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
             #bodies
             #[allow(clippy::needless_update)]
             static __DAG: #rt::dag::Dag = #dag;
-            static __DEFINITION: #rt::task::Definition =
-                #rt::task::Definition { dag: &__DAG, bodies: __BODIES, conf: #conf };
+            static __DEFINITION: #rt::task::Definition = #rt::task::Definition {
+                dag: &__DAG,
+                bodies: __BODIES,
+                conf: #conf,
+                default_conf: #default_conf,
+                required: #required,
+                asked: #asked,
+            };
             impl #rt::task::Biz for #name {
                 const DEFINITION: &'static #rt::task::Definition = &__DEFINITION;
             }
@@ -97,20 +127,24 @@ fn runtime_under(span: Span) -> Ident {
 }
 
 fn runtime_path(biz: &Biz) -> TokenStream {
-    let krate = biz.options.krate.clone().unwrap_or_else(|| parse_quote!(::coworks_biz));
+    let krate = crate_path(biz);
     quote!(#krate::__runtime)
 }
 
-/// The runtime's word for what a task does.
-fn kind(kind: &Kind) -> Ident {
-    format_ident!(
-        "{}",
-        match kind {
-            Kind::Function { .. } => "Function",
-            Kind::Call(_) => "Call",
-            Kind::Submit(..) => "Submit",
-            Kind::Wait(..) => "Wait",
-            Kind::Read(..) => "Read",
-        }
-    )
+fn crate_path(biz: &Biz) -> syn::Path {
+    biz.options.krate.clone().unwrap_or_else(|| parse_quote!(::coworks_biz))
+}
+
+fn names(names: &Names) -> TokenStream {
+    let rt = runtime_name();
+    let Names { secrets, variables } = names;
+    quote!(#rt::task::Names { secrets: &[#(#secrets),*], variables: &[#(#variables),*] })
+}
+
+/// An `Option` of a value.
+fn optional(value: Option<impl ToTokens>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
 }

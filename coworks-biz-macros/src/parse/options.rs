@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use syn::parse::{ParseStream, Parser};
-use syn::{Expr, Ident, Path, Token, ext::IdentExt};
+use syn::{Expr, Ident, LitStr, Path, Token, ext::IdentExt};
 
 use super::value::{self, Schedule};
 use crate::errors::{Errors, did_you_mean};
@@ -20,6 +20,14 @@ impl Setting {
         // `crate` is a key too.
         let key = Ident::parse_any(input)?;
         let value = match input.parse::<Option<Token![=]>>()? {
+            Some(_) if input.peek(syn::token::Brace) && input.fork().parse::<Expr>().is_err() => {
+                let group: proc_macro2::Group = input.parse()?;
+                let how = match key.to_string().as_str() {
+                    "json" => "JSON is written `json!({ \"key\": value })`",
+                    _ => "pairs are written `[(\"key\", value)]`",
+                };
+                return Err(syn::Error::new(group.span_open(), how));
+            }
             Some(_) => Some(input.parse()?),
             None => None,
         };
@@ -83,8 +91,12 @@ pub fn unknown(what: &str, key: &Ident, known: &[&str], planned: &[&str], errors
 }
 
 /// The options of a task; what is `None` is as the biz says.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct TaskOptions {
+    pub id: Option<LitStr>,
+    pub setup: bool,
+    /// The setups that it takes down.
+    pub teardown: Option<Vec<Ident>>,
     pub retries: Option<u32>,
     pub retry_delay: Option<Duration>,
     pub retry_exponential_backoff: Option<bool>,
@@ -108,8 +120,10 @@ const TASK: &[&str] = &[
     "email_on_retry",
 ];
 
+/// Those that are of one task, and no default for all of a biz.
+const OWN: &[&str] = &["id", "setup", "teardown"];
+
 const TASK_PLANNED: &[&str] = &[
-    "id",
     "pool",
     "priority_weight",
     "max_active_tis_per_dag",
@@ -117,8 +131,6 @@ const TASK_PLANNED: &[&str] = &[
     "on_failure_callback",
     "on_retry_callback",
     "on_success_callback",
-    "setup",
-    "teardown",
 ];
 
 impl TaskOptions {
@@ -126,18 +138,21 @@ impl TaskOptions {
     pub fn parse(input: ParseStream, errors: &mut Errors) -> Self {
         let mut options = Self::default();
         for setting in settings(input, errors) {
-            match options.set(&setting) {
+            match options.set_own(&setting).and_then(|known| Ok(known || options.set(&setting)?)) {
                 Ok(true) => {}
-                Ok(false) => unknown("`#[task]`", &setting.key, TASK, TASK_PLANNED, errors),
+                Ok(false) => unknown("`#[task]`", &setting.key, &[TASK, OWN].concat(), TASK_PLANNED, errors),
                 Err(error) => errors.add(error),
             }
         }
         options
     }
 
-    /// Whether nothing is said.
+    /// Whether nothing is said of how it is run.
     pub fn is_empty(&self) -> bool {
         let Self {
+            id: _,
+            setup: _,
+            teardown: _,
             retries: None,
             retry_delay: None,
             retry_exponential_backoff: None,
@@ -152,6 +167,38 @@ impl TaskOptions {
             return false;
         };
         true
+    }
+
+    /// The same, with what `other` says where this says nothing.
+    pub fn or(self, other: &Self) -> Self {
+        Self {
+            id: self.id.or_else(|| other.id.clone()),
+            setup: self.setup || other.setup,
+            teardown: self.teardown.or_else(|| other.teardown.clone()),
+            retries: self.retries.or(other.retries),
+            retry_delay: self.retry_delay.or(other.retry_delay),
+            retry_exponential_backoff: self.retry_exponential_backoff.or(other.retry_exponential_backoff),
+            max_retry_delay: self.max_retry_delay.or(other.max_retry_delay),
+            execution_timeout: self.execution_timeout.or(other.execution_timeout),
+            trigger_rule: self.trigger_rule.or(other.trigger_rule),
+            email: self.email.or_else(|| other.email.clone()),
+            email_on_failure: self.email_on_failure.or(other.email_on_failure),
+            email_on_retry: self.email_on_retry.or(other.email_on_retry),
+        }
+    }
+
+    /// Takes a setting in that is of one task; `false` when it is none of these.
+    fn set_own(&mut self, setting: &Setting) -> syn::Result<bool> {
+        match setting.key.to_string().as_str() {
+            "id" => self.id = Some(task_id(setting.value()?)?),
+            "setup" => {
+                setting.flag()?;
+                self.setup = true;
+            }
+            "teardown" => self.teardown = Some(names(setting.value()?)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Takes a setting in; `false` when it is none of a task's.
@@ -213,6 +260,12 @@ impl BizOptions {
                 options.set(setting, &mut dates).and_then(|known| Ok(known || options.task.set(setting)?));
             match set {
                 Ok(true) => {}
+                Ok(false) if OWN.iter().any(|own| setting.key == own) => {
+                    let key = &setting.key;
+                    let how = if key == "setup" { "" } else { " = .." };
+                    let message = format!("`{key}` is of one task: give it to that, `#[task({key}{how})]`");
+                    errors.under(key.span(), message);
+                }
                 Ok(false) => {
                     let known = [BIZ, TASK].concat();
                     let planned = [BIZ_PLANNED, TASK_PLANNED].concat();
@@ -260,8 +313,8 @@ impl BizOptions {
 
 #[derive(Default)]
 struct Dates {
-    start: Option<(syn::LitStr, chrono::NaiveDateTime)>,
-    end: Option<(syn::LitStr, chrono::NaiveDateTime)>,
+    start: Option<(LitStr, chrono::NaiveDateTime)>,
+    end: Option<(LitStr, chrono::NaiveDateTime)>,
 }
 
 fn dag_id(value: &Expr) -> syn::Result<String> {
@@ -280,4 +333,28 @@ fn path(value: &Expr) -> syn::Result<Path> {
         // In quotes too, as serde has it.
         text => value::string(text)?.parse(),
     }
+}
+
+/// One name of a task, or a list of them.
+fn names(value: &Expr) -> syn::Result<Vec<Ident>> {
+    const HOW: &str = "this must be the name of a setup, or a list of them: `teardown = db`";
+    let name = |value: &Expr| match value {
+        Expr::Path(path) => path.path.get_ident().cloned(),
+        _ => None,
+    };
+    let names = match value {
+        Expr::Array(list) => list.elems.iter().map(name).collect::<Option<Vec<_>>>(),
+        one => name(one).map(|name| vec![name]),
+    };
+    names.filter(|names| !names.is_empty()).ok_or_else(|| syn::Error::new_spanned(value, HOW))
+}
+
+fn task_id(value: &Expr) -> syn::Result<LitStr> {
+    let text = value::string(value)?;
+    let id = text.value();
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if id.is_empty() || !id.chars().all(fits) {
+        return Err(syn::Error::new(text.span(), "a task id is made of letters, digits, `.`, `_` and `-`"));
+    }
+    Ok(text)
 }

@@ -174,11 +174,12 @@ fn read_schedule(written: &str) -> std::result::Result<Schedule, String> {
 }
 
 /// The trigger rules: as they are written, and as the runtime calls them.
-const TRIGGER_RULES: [(&str, &str); 12] = [
+const TRIGGER_RULES: [(&str, &str); 13] = [
     ("all_success", "AllSuccess"),
     ("all_failed", "AllFailed"),
     ("all_done", "AllDone"),
     ("all_done_min_one_success", "AllDoneMinOneSuccess"),
+    ("all_done_setup_success", "AllDoneSetupSuccess"),
     ("all_skipped", "AllSkipped"),
     ("one_success", "OneSuccess"),
     ("one_failed", "OneFailed"),

@@ -122,20 +122,17 @@ fn examine(definition: &'static Definition, config: &Config) -> Vec<Finding> {
     if let Err(e) = next_tick(dag, Utc::now()) {
         findings.push(finding("error", dag.source.line, e.to_string()));
     }
-    let mut asked = HashSet::new();
+    for missing in definition.missing(&config.secrets, config.directory.is_some()) {
+        findings.push(finding("error", missing.line, missing.text));
+    }
+    for missing in definition.unanswered(&config.secrets) {
+        findings.push(finding("note", missing.line, format!("a function asks for it: {}", missing.text)));
+    }
     for (task, call) in definition.calls() {
-        match call.token {
-            Token::Secret(name) if asked.insert(name) => {
-                if let Err(missing) = config.secrets.get(name) {
-                    findings.push(finding("error", task.line, missing.to_string()));
-                }
-            }
-            Token::Literal(_) => findings.push(finding(
-                "note",
-                task.line,
-                format!("the token of `{}` is in the source; `secret(\"NAME\")` keeps it out", task.task_id),
-            )),
-            Token::Secret(_) | Token::None => {}
+        if let Token::Literal(_) = call.token {
+            let text =
+                format!("the token of `{}` is in the source; `secret(\"NAME\")` keeps it out", task.task_id);
+            findings.push(finding("note", task.line, text));
         }
     }
     let mailed = |task: &&crate::dag::Task| {

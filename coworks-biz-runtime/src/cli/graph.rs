@@ -1,12 +1,13 @@
 //! `graph`: the DAG as a drawing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use super::output::line;
 use super::{Exit, Failure, GraphFormat};
-use crate::dag::{Dag, Kind};
+use crate::dag::{Dag, Gate, Kind};
 use crate::task::Definition;
+use crate::value::excerpt;
 
 pub(super) fn graph(definition: &Definition, format: GraphFormat) -> Result<Exit, Failure> {
     let drawing = match format {
@@ -18,13 +19,63 @@ pub(super) fn graph(definition: &Definition, format: GraphFormat) -> Result<Exit
     Ok(Exit::Done)
 }
 
+/// An edge as it is drawn.
+struct Edge {
+    to: u32,
+    label: String,
+}
+
+/// The edges from each task: to what waits for it, and to what its arms or its loop begin with.
+fn edges(dag: &Dag) -> Vec<Vec<Edge>> {
+    let labels: HashMap<(u32, u32), &str> =
+        dag.labels.iter().map(|&(from, to, text)| ((from, to), text)).collect();
+    let mut edges: Vec<Vec<Edge>> = (0..dag.tasks.len()).map(|_| Vec::new()).collect();
+    for (from, task) in (0..).zip(dag.tasks) {
+        for &to in task.downstream {
+            let label = labels.get(&(from, to)).copied().unwrap_or_default().to_owned();
+            edges[from as usize].push(Edge { to, label });
+        }
+    }
+    for (to, task) in (0..).zip(dag.tasks) {
+        let Some(gate) = task.gate else { continue };
+        if task.upstream.iter().any(|&above| is_inside(dag, above, gate)) {
+            continue;
+        }
+        let label = match dag.tasks[gate.task as usize].kind {
+            Kind::Branch { arms } => arms.get(gate.arm as usize).map(|arm| arm.label).unwrap_or_default(),
+            _ => "each",
+        };
+        // As it is written, which may be over several lines.
+        let label = excerpt(&label.split_whitespace().collect::<Vec<_>>().join(" "), 40);
+        let edges = &mut edges[gate.task as usize];
+        match edges.iter_mut().find(|edge| edge.to == to) {
+            Some(edge) if edge.label.is_empty() => edge.label = label,
+            Some(_) => {}
+            None => edges.push(Edge { to, label }),
+        }
+    }
+    edges
+}
+
+/// Whether a task is in this arm or loop, at any depth.
+fn is_inside(dag: &Dag, task: u32, of: Gate) -> bool {
+    let mut next = dag.tasks[task as usize].gate;
+    while let Some(gate) = next {
+        if gate == of {
+            return true;
+        }
+        next = dag.tasks[gate.task as usize].gate;
+    }
+    false
+}
+
 /// A line for each chain: it begins at a task that has not been drawn, and goes
 /// down until it meets one that has, whose name then ends the line.
 fn ascii(dag: &Dag) -> String {
     let mut drawing = String::new();
     let mut drawn = HashSet::new();
     let id = |task: u32| dag.tasks[task as usize].task_id;
-    let mut edges_left: Vec<Vec<u32>> = dag.tasks.iter().map(|task| task.downstream.to_vec()).collect();
+    let mut edges_left = edges(dag);
     for edges in &mut edges_left {
         edges.reverse();
     }
@@ -39,10 +90,13 @@ fn ascii(dag: &Dag) -> String {
             }
             let _ = write!(drawing, "{}", id(first));
             let mut task = first;
-            while let Some(next) = edges_left[task as usize].pop() {
-                let _ = write!(drawing, " ─▶ {}", id(next));
-                task = next;
-                if !drawn.insert(next) {
+            while let Some(Edge { to, label }) = edges_left[task as usize].pop() {
+                if !label.is_empty() {
+                    let _ = write!(drawing, " ─ {label}");
+                }
+                let _ = write!(drawing, " ─▶ {}", id(to));
+                task = to;
+                if !drawn.insert(to) {
                     break;
                 }
             }
@@ -58,9 +112,10 @@ fn dot(dag: &Dag) -> String {
     for task in dag.tasks {
         let _ = writeln!(drawing, "  {:?}{};", task.task_id, shape(task.kind));
     }
-    for task in dag.tasks {
-        for &next in task.downstream {
-            let _ = writeln!(drawing, "  {:?} -> {:?};", task.task_id, dag.tasks[next as usize].task_id);
+    for (task, edges) in dag.tasks.iter().zip(edges(dag)) {
+        for Edge { to, label } in edges {
+            let label = if label.is_empty() { label } else { format!(" [label = {label:?}]") };
+            let _ = writeln!(drawing, "  {:?} -> {:?}{label};", task.task_id, dag.tasks[to as usize].task_id);
         }
     }
     drawing.push_str("}\n");
@@ -69,7 +124,10 @@ fn dot(dag: &Dag) -> String {
 
 fn shape(kind: Kind) -> &'static str {
     match kind {
-        Kind::Function => "",
+        Kind::Function | Kind::Join => "",
+        Kind::Branch { .. } => " [shape = diamond, style = \"\"]",
+        Kind::Map { .. } => " [shape = box3d]",
+        Kind::Sensor => " [shape = cds, style = dashed]",
         Kind::Call | Kind::Submit => " [shape = cds]",
         Kind::Wait => " [style = \"rounded,dashed\"]",
         Kind::Read => " [shape = note]",
@@ -80,16 +138,23 @@ fn mermaid(dag: &Dag) -> String {
     let mut drawing = String::from("graph LR\n");
     for (index, task) in dag.tasks.iter().enumerate() {
         let (open, close) = match task.kind {
-            Kind::Function => ("[", "]"),
+            Kind::Function | Kind::Join => ("[", "]"),
+            Kind::Branch { .. } => ("{", "}"),
+            Kind::Map { .. } => ("[[", "]]"),
+            Kind::Sensor => ("([", "])"),
             Kind::Call | Kind::Submit => ("[/", "/]"),
             Kind::Wait => ("([", "])"),
             Kind::Read => ("[\\", "\\]"),
         };
         let _ = writeln!(drawing, "  t{index}{open}\"{}\"{close}", task.task_id);
     }
-    for (index, task) in dag.tasks.iter().enumerate() {
-        for next in task.downstream {
-            let _ = writeln!(drawing, "  t{index} --> t{next}");
+    for (index, edges) in edges(dag).into_iter().enumerate() {
+        for Edge { to, label } in edges {
+            let label = match label.is_empty() {
+                true => label,
+                false => format!("|\"{}\"|", label.replace('"', "#quot;")),
+            };
+            let _ = writeln!(drawing, "  t{index} -->{label} t{to}");
         }
     }
     drawing
@@ -98,23 +163,12 @@ fn mermaid(dag: &Dag) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dag::{Options, Source, Task};
+    use crate::dag::{Arm, Task};
 
     /// a >> [b, c] >> d, and e alone.
     fn diamond() -> Dag {
         fn task(task_id: &'static str, upstream: &'static [u32], downstream: &'static [u32]) -> Task {
-            let (kind, inputs, shares, output) = (Kind::Function, &[][..], &[][..], "");
-            Task {
-                task_id,
-                kind,
-                upstream,
-                downstream,
-                inputs,
-                shares,
-                output,
-                options: &Options::DEFAULT,
-                line: 1,
-            }
+            Task { task_id, upstream, downstream, ..Task::FUNCTION }
         }
         let tasks = vec![
             task("a", &[], &[1, 2]),
@@ -123,20 +177,7 @@ mod tests {
             task("d", &[1, 2], &[]),
             task("e", &[], &[]),
         ];
-        Dag {
-            dag_id: "diamond",
-            description: "",
-            source: Source { file: "", line: 1 },
-            schedule: None,
-            timezone: "UTC",
-            start_date: None,
-            end_date: None,
-            catchup: false,
-            tags: &[],
-            owner: "",
-            tasks: Box::leak(tasks.into_boxed_slice()),
-            order: &[0, 4, 1, 2, 3],
-        }
+        Dag { dag_id: "diamond", tasks: tasks.leak(), order: &[0, 4, 1, 2, 3], ..Dag::EMPTY }
     }
 
     #[test]
@@ -150,5 +191,38 @@ mod tests {
         assert!(dot.starts_with("digraph \"diamond\" {") && dot.contains("\"b\" -> \"d\";"), "{dot}");
         let mermaid = mermaid(&diamond());
         assert!(mermaid.contains("  t4[\"e\"]\n") && mermaid.contains("  t2 --> t3\n"), "{mermaid}");
+    }
+
+    /// `match x { A => { f(); g(); } B => for v in vs { h(v) } }`, with `f >> g`.
+    fn branches() -> Dag {
+        const ARMS: [Arm; 2] =
+            [Arm { label: "A\n    | \"a\"", members: &[1, 2] }, Arm { label: "B", members: &[3] }];
+        let arm = |task_id, arm| Task { task_id, gate: Some(Gate { task: 0, arm }), ..Task::FUNCTION };
+        let tasks = vec![
+            Task { task_id: "match_x", kind: Kind::Branch { arms: &ARMS }, ..Task::FUNCTION },
+            Task { downstream: &[2], ..arm("f", 0) },
+            Task { upstream: &[1], ..arm("g", 0) },
+            Task { kind: Kind::Map { members: &[4] }, ..arm("map_vs", 1) },
+            Task {
+                task_id: "h",
+                gate: Some(Gate { task: 3, arm: 0 }),
+                map: Some(3),
+                downstream: &[5],
+                ..Task::FUNCTION
+            },
+            Task { upstream: &[4], ..arm("k", 1) },
+        ];
+        Dag { tasks: tasks.leak(), order: &[0, 1, 2, 3, 4, 5], labels: &[(1, 2, "then")], ..Dag::EMPTY }
+    }
+
+    #[test]
+    fn arms_and_loops_are_edges_to_what_they_begin_with() {
+        let drawing = ascii(&branches());
+        assert_eq!(drawing, "match_x ─ A | \"a\" ─▶ f ─ then ─▶ g\nmatch_x ─ B ─▶ map_vs ─ each ─▶ h ─▶ k\n");
+        let dot = dot(&branches());
+        assert!(dot.contains(r#""match_x" -> "f" [label = "A | \"a\""];"#), "{dot}");
+        let mermaid = mermaid(&branches());
+        assert!(mermaid.contains(r#"t0 -->|"A | #quot;a#quot;"| t1"#), "{mermaid}");
+        assert!(!mermaid.contains("t0 --> t2") && mermaid.contains("  t0{\"match_x\"}\n"), "{mermaid}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod graph;
+mod logs;
 mod output;
 mod progress;
 mod run;
@@ -142,7 +143,7 @@ enum Verb {
         /// Of this biz, where runs of several have the same run id
         #[arg(long)]
         biz: Option<String>,
-        /// Only of this task
+        /// Only of this task; in a loop all its instances, or one: `send[3]`
         #[arg(short, long)]
         task: Option<String>,
         /// Only of this try
@@ -309,8 +310,8 @@ impl App {
             }
             Verb::Logs { run_id, biz, task, try_number, output } => {
                 let run = (biz.as_deref(), run_id.as_deref());
-                let wanted = show::Wanted { run, task: task.as_deref(), try_number };
-                show::logs(&config, &wanted, output.output)
+                let wanted = logs::Wanted { run, task: task.as_deref(), try_number };
+                logs::logs(&config, &wanted, output.output)
             }
             Verb::Check { biz, output } => match biz {
                 Some(biz) => check::check(&[self.biz(Some(&biz))?], &config, output.output),

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, look};
 use crate::config::{Config, Secrets};
-use crate::run::State;
+use crate::run::{InstanceName, State};
 use crate::task::Capture;
 
 /// Brings records to the logs of their tasks, and to stderr as far as it is wanted.
@@ -50,8 +50,8 @@ struct Printer {
     secrets: Arc<Secrets>,
 }
 
-/// The id of the task of a span.
-struct TaskId(String);
+/// The name of the task instance of a span.
+struct Task(String);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
     fn on_new_span(
@@ -65,8 +65,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
         }
         let mut line = Line { of_engine: true, ..Line::default() };
         attributes.record(&mut line);
-        if let (Some(task), Some(span)) = (line.task_id, context.span(id)) {
-            span.extensions_mut().insert(TaskId(task));
+        if let (Some(task), Some(span)) = (line.task(), context.span(id)) {
+            span.extensions_mut().insert(Task(task));
         }
     }
 
@@ -77,13 +77,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
             .event_scope(event)
             .into_iter()
             .flatten()
-            .find_map(|span| span.extensions().get::<TaskId>().map(|task| task.0.clone()));
-        if line.task_id.is_none() {
-            line.task_id = task;
-        }
+            .find_map(|span| span.extensions().get::<Task>().map(|task| task.0.clone()));
         let text = line.text(event.metadata());
         let now = Local::now().format("%H:%M:%S%.3f");
-        let subject = line.task_id.or(line.dag_id).unwrap_or_default();
+        let subject = line.task().or(task).or(line.dag_id).unwrap_or_default();
         let text = self.secrets.scrub(&text);
         // A stderr that cannot be written is no reason to stop working.
         let _ = writeln!(anstream::stderr().lock(), "{DIM}{now}{DIM:#}  {BOLD}{subject:<18}{BOLD:#} {text}");
@@ -97,16 +94,24 @@ struct Line {
     of_engine: bool,
     message: String,
     task_id: Option<String>,
+    map_index: Option<i32>,
     dag_id: Option<String>,
     run_id: Option<String>,
     state: Option<String>,
     try_number: Option<u64>,
     duration: Option<Duration>,
     due: Option<String>,
+    /// Whether it may come about before it is due.
+    latest: bool,
     more: String,
 }
 
 impl Line {
+    /// The name of the task instance that it is about.
+    fn task(&self) -> Option<String> {
+        Some(InstanceName(self.task_id.as_deref()?, self.map_index.unwrap_or(-1)).to_string())
+    }
+
     fn text(&self, metadata: &tracing::Metadata<'_>) -> String {
         if self.of_engine
             && let Some(text) = self.transition()
@@ -141,7 +146,9 @@ impl Line {
                         let _ = write!(text, " {DIM}after try {}, again at {due}{DIM:#}", self.try_number?);
                     }
                     (State::UpForReschedule, _, Some(due)) => {
-                        let _ = write!(text, " {DIM}until {due} at the latest{DIM:#}");
+                        let (until, latest) =
+                            if self.latest { ("until", " at the latest") } else { ("again at", "") };
+                        let _ = write!(text, " {DIM}{until} {due}{latest}{DIM:#}");
                     }
                     (State::Success | State::Failed, Some(took), _) => {
                         let _ = write!(text, " {DIM}in {}{DIM:#}", duration(took));
@@ -164,6 +171,20 @@ impl Visit for Line {
         match field.name() {
             "try_number" if self.of_engine => self.try_number = Some(value),
             "duration" if self.of_engine => self.duration = Some(Duration::from_micros(value)),
+            _ => self.record_str(field, &value.to_string()),
+        }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        match field.name() {
+            "map_index" if self.of_engine => self.map_index = i32::try_from(value).ok(),
+            _ => self.record_str(field, &value.to_string()),
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        match field.name() {
+            "latest" if self.of_engine => self.latest = value,
             _ => self.record_str(field, &value.to_string()),
         }
     }

@@ -1,18 +1,18 @@
-//! `show` and `logs`: what the database remembers of a run.
+//! `show` and `runs`: what the database remembers.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, say, table};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
-use crate::run::{RunState, State};
-use crate::store::{LogRecord, Reader, RunRecord, TaskRecord};
+use crate::run::{InstanceName, RunState, State};
+use crate::store::{Reader, RunRecord, TaskRecord};
 use crate::task::DagRun;
+use crate::value::RETURN_VALUE;
 
 /// A run as it is printed as JSON.
 #[derive(Serialize)]
@@ -40,13 +40,6 @@ struct TaskJson<'a> {
 
 /// A run: its biz and its run id, each as far as it is given.
 pub(super) type Named<'a> = (Option<&'a str>, Option<&'a str>);
-
-/// The log lines that are wanted.
-pub(super) struct Wanted<'a> {
-    pub(super) run: Named<'a>,
-    pub(super) task: Option<&'a str>,
-    pub(super) try_number: Option<u32>,
-}
 
 pub(super) fn show(app: &App, config: &Config, run: Named, output: Output) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
@@ -121,7 +114,7 @@ pub(super) fn finished(app: &App, config: &Config, run: &DagRun, output: Output)
     }
 }
 
-fn find(reader: &Reader, (biz, run_id): Named) -> Result<RunRecord, Failure> {
+pub(super) fn find(reader: &Reader, (biz, run_id): Named) -> Result<RunRecord, Failure> {
     let last = || Ok::<_, Failure>(reader.runs(biz, 1)?.into_iter().next());
     let Some(run_id) = run_id else {
         return last()?.ok_or_else(|| Failure::usage("nothing has run here yet"));
@@ -146,7 +139,7 @@ fn print(app: &App, reader: &Reader, run: &RunRecord, output: Output) -> Result<
     match output {
         Output::Text => line(text(run, &tasks)),
         Output::Json => {
-            let mut xcoms: HashMap<(String, i32), serde_json::Map<_, _>> = HashMap::new();
+            let mut xcoms = XComs::new();
             for (task, map_index, key, json) in reader.xcoms(run.number)? {
                 let value = serde_json::from_str(json.as_str()).unwrap_or(serde_json::Value::Null);
                 xcoms.entry((task, map_index)).or_default().insert(key, value);
@@ -167,7 +160,7 @@ fn print(app: &App, reader: &Reader, run: &RunRecord, output: Output) -> Result<
                         try_number: task.try_number(),
                         start_date: task.record.as_ref().and_then(|r| r.start_date).map(iso),
                         end_date: task.record.as_ref().and_then(|r| r.end_date).map(iso),
-                        xcom: xcoms.remove(&(task.task_id.clone(), task.map_index)).unwrap_or_default(),
+                        xcom: task.xcom(&mut xcoms),
                         error: task.record.as_ref().and_then(|r| r.error.as_deref()),
                     })
                     .collect(),
@@ -190,7 +183,26 @@ struct Row {
     record: Option<TaskRecord>,
 }
 
+/// The XComs of a run, by task and map index.
+type XComs = HashMap<(String, i32), serde_json::Map<String, serde_json::Value>>;
+
 impl Row {
+    fn name(&self) -> InstanceName<'_> {
+        InstanceName(&self.task_id, self.map_index)
+    }
+
+    /// Takes what it has pushed. The items of a list, which are stored one by one, are its output.
+    fn xcom(&self, xcoms: &mut XComs) -> serde_json::Map<String, serde_json::Value> {
+        let mut take = |index| xcoms.remove(&(self.task_id.clone(), index)).unwrap_or_default();
+        let mut xcom = take(self.map_index);
+        let outcome = self.record.as_ref().and_then(|record| record.outcome);
+        if let (Some(items), false) = (outcome, xcom.contains_key("arm")) {
+            let items = (0..items as i32).map(|index| take(index).remove(RETURN_VALUE).unwrap_or_default());
+            xcom.insert(RETURN_VALUE.to_owned(), items.collect());
+        }
+        xcom
+    }
+
     fn state(&self) -> Option<State> {
         self.record.as_ref().map(|record| record.state)
     }
@@ -230,17 +242,52 @@ fn in_order(app: &App, run: &RunRecord, records: Vec<TaskRecord>) -> Vec<Row> {
     rows
 }
 
+/// More instances of one task than this are counted, and only what stands out is shown of each.
+const LISTED: usize = 20;
+
+/// The rows that are shown one by one, and what is said in front of them of the task they are of.
+fn shown(rows: &[Row]) -> Vec<(Option<String>, Vec<&Row>)> {
+    rows.chunk_by(|a, b| a.task_id == b.task_id)
+        .map(|instances| match instances {
+            few if few.len() <= LISTED => (None, few.iter().collect()),
+            many => {
+                let stands_out = |row: &&Row| {
+                    !matches!(
+                        row.state(),
+                        None | Some(State::Success | State::Skipped | State::UpstreamFailed | State::Queued)
+                    )
+                };
+                (Some(counts(many)), many.iter().filter(stands_out).take(LISTED).collect())
+            }
+        })
+        .collect()
+}
+
+/// How many instances of a task are in which state.
+fn counts(instances: &[Row]) -> String {
+    let mut counts: Vec<(Option<State>, usize)> = Vec::new();
+    for row in instances {
+        match counts.iter_mut().find(|(state, _)| *state == row.state()) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((row.state(), 1)),
+        }
+    }
+    let states = counts.iter().map(|(state, count)| {
+        let (style, _) = look(*state);
+        format!("{style}{count} {}{style:#}", state.map_or("not reached", State::as_str))
+    });
+    let states = states.collect::<Vec<_>>().join(", ");
+    format!("  {} {DIM}×{DIM:#} {}  {states}", instances[0].task_id, instances.len())
+}
+
 fn text(run: &RunRecord, rows: &[Row]) -> String {
+    let shown = shown(rows);
     let heads = ["TASK", "STATE", "TRIES", "DURATION"].map(str::to_owned).to_vec();
-    let cells = rows.iter().map(|row| {
-        let name = match row.map_index {
-            -1 => row.task_id.clone(),
-            index => format!("{}[{index}]", row.task_id),
-        };
+    let cells = shown.iter().flat_map(|(_, rows)| rows).map(|row| {
         let took = row.record.as_ref().and_then(|r| (r.end_date? - r.start_date?).to_std().ok());
         let tries = row.try_number();
         vec![
-            name,
+            row.name().to_string(),
             row.state().map_or("-", State::as_str).to_owned(),
             if tries == 0 { "-".to_owned() } else { tries.to_string() },
             took.map_or_else(|| "-".to_owned(), duration),
@@ -248,26 +295,18 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
     });
     let lines = table(&std::iter::once(heads).chain(cells).collect::<Vec<_>>(), &[2, 3]);
     let mut text = format!("  {DIM}{}{DIM:#}\n", lines[0].join("  "));
-    for (line, row) in lines[1..].iter().zip(rows) {
-        let (style, sign) = look(row.state());
-        let [name, state, tries, took] = line.as_slice() else { continue };
-        let _ = writeln!(text, "{style}{sign}{style:#} {name}  {style}{state}{style:#}  {tries}  {took}");
-        let Some(record) = &row.record else { continue };
-        if let Some(error) = &record.error {
-            let _ = writeln!(text, "    {style}{error}{style:#}");
+    let mut lines = lines[1..].iter();
+    for (counts, rows) in &shown {
+        if let Some(counts) = counts {
+            let _ = writeln!(text, "{counts}");
         }
-        if let Some(object) = &record.waits_for {
-            let until = record.due_at.map(|at| format!(" until {}", local(at))).unwrap_or_default();
-            let _ = writeln!(text, "    {WARNING}waits for {object}{until}{WARNING:#}");
-        } else if let (State::UpForRetry, Some(at)) = (record.state, record.due_at) {
-            let _ = writeln!(text, "    {WARNING}tried again at {}{WARNING:#}", local(at));
-        }
-        if record.interruptions > 0 {
-            let times = match record.interruptions {
-                1 => "once".to_owned(),
-                n => format!("{n} times"),
-            };
-            let _ = writeln!(text, "    {DIM}cut off {times} by the end of its process{DIM:#}");
+        for (row, line) in rows.iter().zip(&mut lines) {
+            let (style, sign) = look(row.state());
+            let [name, state, tries, took] = line.as_slice() else { continue };
+            let _ = writeln!(text, "{style}{sign}{style:#} {name}  {style}{state}{style:#}  {tries}  {took}");
+            if let Some(record) = &row.record {
+                details(&mut text, record);
+            }
         }
     }
     let took = run.end_date.and_then(|end| (end - run.start_date).to_std().ok()).map(duration);
@@ -289,64 +328,32 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
     text
 }
 
-pub(super) fn logs(config: &Config, wanted: &Wanted, output: Output) -> Result<Exit, Failure> {
-    let reader = Reader::open(&config.db)?;
-    let run = find(&reader, wanted.run)?;
-    if let Some(task) = wanted.task
-        && !reader.tasks(run.number)?.iter().any(|record| record.task_id == task)
-    {
-        return Err(Failure::usage(format!("run `{}` has reached no task `{task}`", run.run_id)));
+/// What is to be said of a task instance beside its state.
+fn details(text: &mut String, record: &TaskRecord) {
+    let (style, _) = look(Some(record.state));
+    if let Some(error) = &record.error {
+        let _ = writeln!(text, "    {style}{error}{style:#}");
     }
-    for piece in reader.logs(run.number, wanted.task)? {
-        if wanted.try_number.is_some_and(|wanted| wanted != piece.try_number) {
-            continue;
+    match (&record.waits_for, record.state, record.due_at) {
+        (Some(object), ..) => {
+            let until = record.due_at.map(|at| format!(" until {}", local(at))).unwrap_or_default();
+            let _ = writeln!(text, "    {WARNING}waits for {object}{until}{WARNING:#}");
         }
-        for record in piece.records.lines() {
-            match output {
-                Output::Json => line(json_line(&piece, record))?,
-                Output::Text => line(text_line(&piece, record))?,
-            }
+        (None, State::UpForRetry, Some(at)) => {
+            let _ = writeln!(text, "    {WARNING}tried again at {}{WARNING:#}", local(at));
         }
+        (None, State::UpForReschedule, Some(at)) => {
+            let _ = writeln!(text, "    {WARNING}asks again at {}{WARNING:#}", local(at));
+        }
+        _ => {}
     }
-    Ok(Exit::Done)
-}
-
-fn json_line(piece: &LogRecord, line: &str) -> String {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        task_id: &'a str,
-        map_index: i32,
-        try_number: u32,
-        record: Option<&'a RawValue>,
+    if record.interruptions > 0 {
+        let times = match record.interruptions {
+            1 => "once".to_owned(),
+            n => format!("{n} times"),
+        };
+        let _ = writeln!(text, "    {DIM}cut off {times} by the end of its process{DIM:#}");
     }
-    let record = serde_json::from_str(line).ok();
-    let LogRecord { task_id, map_index, try_number, .. } = piece;
-    let line = Line { task_id, map_index: *map_index, try_number: *try_number, record };
-    serde_json::to_string(&line).unwrap_or_default()
-}
-
-fn text_line(piece: &LogRecord, line: &str) -> String {
-    let Ok(serde_json::Value::Object(record)) = serde_json::from_str(line) else { return line.to_owned() };
-    let field = |name: &str| record.get(name).and_then(|value| value.as_str()).unwrap_or_default();
-    let at = field("timestamp").parse::<DateTime<Utc>>().map(local).unwrap_or_default();
-    let style = match field("level") {
-        "error" | "critical" => ERROR,
-        "warning" => WARNING,
-        _ => anstyle::Style::new(),
-    };
-    let mut text = format!(
-        "{DIM}{at}{DIM:#}  {BOLD}{:<18}{BOLD:#} {DIM}try {}{DIM:#}  {style}{:<7}{style:#}  {}",
-        piece.task_id,
-        piece.try_number,
-        field("level"),
-        field("event")
-    );
-    let own = ["timestamp", "level", "event", "logger"];
-    for (name, value) in record.iter().filter(|(name, _)| !own.contains(&name.as_str())) {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let _ = write!(text, " {DIM}{name}={DIM:#}{value}");
-    }
-    text
 }
 
 /// How this program is called, for commands that it recommends.
@@ -360,4 +367,63 @@ pub(super) fn iso(at: DateTime<Utc>) -> String {
 
 pub(super) fn local(at: DateTime<Utc>) -> String {
     at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S%.3f %:z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(task_id: &str, states: impl IntoIterator<Item = State>) -> Vec<Row> {
+        let record = |(map_index, state)| TaskRecord {
+            run: 1,
+            task_id: task_id.to_owned(),
+            map_index,
+            state,
+            try_number: 1,
+            interruptions: 0,
+            generation: 0,
+            outcome: None,
+            start_date: None,
+            end_date: None,
+            due_at: None,
+            waits_for: None,
+            error: None,
+        };
+        let row = |record: TaskRecord| Row {
+            task_id: record.task_id.clone(),
+            map_index: record.map_index,
+            record: Some(record),
+        };
+        (0..).zip(states).map(record).map(row).collect()
+    }
+
+    #[test]
+    fn of_many_instances_only_those_that_stand_out_are_listed() {
+        let few = rows("few", [State::Success; 20]);
+        assert_eq!(shown(&few)[0].1.len(), 20);
+        let mut many =
+            rows("many", (0..50).map(|n| if n % 20 == 3 { State::Failed } else { State::Success }));
+        many.extend(rows("other", [State::Queued]));
+        let shown = shown(&many);
+        let names = shown.iter().map(|(_, rows)| rows.iter().map(|row| row.name().to_string()).collect());
+        assert_eq!(
+            names.collect::<Vec<Vec<_>>>(),
+            [vec!["many[3]", "many[23]", "many[43]"], vec!["other[0]"]]
+        );
+        let counts = anstream::adapter::strip_str(shown[0].0.as_deref().unwrap()).to_string();
+        assert_eq!(counts, "  many × 50  47 success, 3 failed");
+    }
+
+    #[test]
+    fn the_items_of_a_list_are_its_output() {
+        let mut list = rows("list", [State::Success]).remove(0);
+        list.map_index = -1;
+        list.record.as_mut().unwrap().outcome = Some(2);
+        let of = |value: u32| [(RETURN_VALUE.to_owned(), value.into())].into_iter().collect();
+        let mut xcoms = XComs::new();
+        for (index, value) in [(0, 7), (1, 8), (2, 9)] {
+            xcoms.insert(("list".to_owned(), index), of(value));
+        }
+        assert_eq!(list.xcom(&mut xcoms)[RETURN_VALUE], serde_json::json!([7, 8]));
+    }
 }

@@ -3,6 +3,8 @@
 //! A flag wins over the environment, the environment over `coworks-biz.toml`,
 //! the file over the default.
 
+mod directory;
+mod handles;
 mod secrets;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +12,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-pub use self::secrets::{MissingSecret, Secret, Secrets};
+pub use self::directory::Directory;
+pub use self::handles::{SecretName, VarName, secret, var};
+pub(crate) use self::secrets::RESERVED;
+pub use self::secrets::{MissingSecret, MissingVariable, Secret, Secrets};
 
 /// The file that is read from the working directory when it is there.
 pub const FILE: &str = "coworks-biz.toml";
@@ -27,13 +32,16 @@ pub struct Config {
     /// In place of the address of API Gateway (`COWORKS_GATEWAY_URL`,
     /// `gateway_url`); `{api_id}` and `{region}` in it are filled in.
     pub gateway_url: Option<String>,
+    /// The directory (`COWORKS_DIRECTORY_URL`, `directory_url`, with `COWORKS_DIRECTORY_TOKEN`; else
+    /// the connection `AIRFLOW_CONN_COWORKS_DIRECTORY`); `None` where there is none.
+    pub directory: Option<Directory>,
     /// The bucket of asynchronous results (`COWORKS_BUCKET`, `bucket`); `coworks-airflow` by default.
     pub bucket: String,
     /// Where results of asynchronous calls are.
     pub s3: S3,
     /// Whether the proxy that the environment names is used. Services on this machine need none.
     pub proxy: bool,
-    /// Where secrets come from.
+    /// Where secrets and variables come from.
     pub secrets: Arc<Secrets>,
 }
 
@@ -95,6 +103,14 @@ pub enum ConfigError {
         /// What it may say.
         wanted: &'static str,
     },
+    /// A way to a service that cannot be read. What it says is not shown: there may be a password in it.
+    #[error("{name} cannot be used: {reason}")]
+    Connection {
+        /// The name of the setting.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The file is there and cannot be read.
     #[error("{file} cannot be read: {source}")]
     Unreadable {
@@ -143,6 +159,7 @@ struct File {
     parallelism: Option<usize>,
     durability: Option<Durability>,
     gateway_url: Option<String>,
+    directory_url: Option<String>,
     bucket: Option<String>,
 }
 
@@ -206,6 +223,7 @@ impl Config {
             parallelism,
             durability,
             gateway_url: env.get("COWORKS_GATEWAY_URL").or(file.gateway_url),
+            directory: Directory::load(env, file.directory_url)?,
             bucket: env.get("COWORKS_BUCKET").or(file.bucket).unwrap_or_else(|| "coworks-airflow".into()),
             s3: S3 {
                 server: None,

@@ -1,9 +1,10 @@
-//! Secrets: where they come from, and how they stay out of everything written.
+//! Secrets: where they come from, and how they stay out of everything written; and variables, which are no secrets.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::RwLock;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::Environment;
@@ -11,6 +12,9 @@ use crate::value::Json;
 
 /// Shorter values are ordinary words as likely as secrets, and are not searched for.
 const SHORTEST: usize = 8;
+
+/// What stands for itself nowhere in an address (RFC 3986).
+pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A value that is not to be seen: it prints as `***` and cannot be serialized.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,7 +49,12 @@ impl fmt::Display for Secret {
 #[error("the secret `{0}` is not set: put it into COWORKS_SECRET_{0} (or AIRFLOW_VAR_{0})")]
 pub struct MissingSecret(pub String);
 
-/// Finds secrets by name, and remembers the values it gave out so that they
+/// A variable that no place has.
+#[derive(Debug, thiserror::Error)]
+#[error("the variable `{0}` is not set: put it into COWORKS_VAR_{0} (or AIRFLOW_VAR_{0})")]
+pub struct MissingVariable(pub String);
+
+/// Finds secrets and variables by name, and remembers the secrets it gave out so that they
 /// can be kept out of logs, errors and outputs.
 pub struct Secrets {
     env: Environment,
@@ -55,7 +64,7 @@ pub struct Secrets {
 #[derive(Default)]
 struct Known {
     values: Vec<String>,
-    /// The values and the ways in which JSON and Rust write them within quotes.
+    /// The values and the ways in which JSON and Rust write them within quotes, and addresses in them.
     /// The longest first, so that none is cut by a shorter one within it.
     forms: Vec<String>,
 }
@@ -69,12 +78,14 @@ impl Known {
         let quoted = [serde_json::to_string(value).unwrap_or_default(), format!("{value:?}")];
         let inner = quoted.iter().filter_map(|text| text.get(1..text.len().saturating_sub(1)));
         self.forms.extend(inner.chain([value]).map(str::to_owned));
+        self.forms.push(utf8_percent_encode(value, RESERVED).to_string());
+        self.forms.push(form_urlencoded::byte_serialize(value.as_bytes()).collect());
         self.forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         self.forms.dedup();
     }
 
     fn is_in(&self, text: &str) -> bool {
-        self.values.iter().any(|secret| text.contains(secret.as_str()))
+        self.forms.iter().any(|form| text.contains(form.as_str()))
     }
 }
 
@@ -86,15 +97,22 @@ impl Secrets {
 
     /// The secret of this name, without the line end that files and pipes leave behind it.
     pub fn get(&self, name: &str) -> Result<Secret, MissingSecret> {
-        let upper = name.to_uppercase();
-        let value = [format!("COWORKS_SECRET_{name}"), format!("COWORKS_SECRET_{upper}")]
-            .into_iter()
-            .chain([format!("AIRFLOW_VAR_{upper}")])
-            .find_map(|variable| self.env.get(&variable))
-            .ok_or_else(|| MissingSecret(name.to_owned()))?;
+        let value = self.look_up("COWORKS_SECRET", name).ok_or_else(|| MissingSecret(name.to_owned()))?;
         let value = value.trim_end_matches(['\r', '\n']);
         self.hide(value);
         Ok(Secret::new(value))
+    }
+
+    /// The variable of this name, from `COWORKS_VAR_<NAME>`, else `AIRFLOW_VAR_<NAME>`. It may be seen.
+    pub fn variable(&self, name: &str) -> Result<String, MissingVariable> {
+        self.look_up("COWORKS_VAR", name).ok_or_else(|| MissingVariable(name.to_owned()))
+    }
+
+    fn look_up(&self, prefix: &str, name: &str) -> Option<String> {
+        let upper = name.to_uppercase();
+        [format!("{prefix}_{name}"), format!("{prefix}_{upper}"), format!("AIRFLOW_VAR_{upper}")]
+            .iter()
+            .find_map(|variable| self.env.get(variable))
     }
 
     /// Takes a value that came from elsewhere among those kept out of what is written.
@@ -182,6 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_is_found_and_a_missing_one_says_where_to_put_it() {
+        let env = Environment::from(|name| match name {
+            "COWORKS_VAR_PAGE" | "AIRFLOW_VAR_PAGE" => Some(name.to_lowercase()),
+            "AIRFLOW_VAR_OLD" => Some("from-airflow".into()),
+            _ => None,
+        });
+        let secrets = Secrets::new(env);
+        assert_eq!(secrets.variable("page").unwrap(), "coworks_var_page");
+        assert_eq!(secrets.variable("old").unwrap(), "from-airflow");
+        assert_eq!(secrets.scrub("from-airflow"), "from-airflow");
+        assert_eq!(
+            secrets.variable("NONE").unwrap_err().to_string(),
+            "the variable `NONE` is not set: put it into COWORKS_VAR_NONE (or AIRFLOW_VAR_NONE)"
+        );
+    }
+
+    #[test]
     fn a_missing_secret_says_where_to_put_it() {
         assert_eq!(
             secrets().get("NONE").unwrap_err().to_string(),
@@ -209,6 +244,8 @@ mod tests {
         let json = serde_json::to_string(&json!({"event": format!("it is {key}")})).unwrap();
         assert!(!secrets.scrub(&json).contains("secret"), "{}", secrets.scrub(&json));
         assert_eq!(secrets.scrub(&format!("{key:?}")), "\"***\"");
+        secrets.hide("a secret/value");
+        assert_eq!(secrets.scrub("no page /a%20secret%2Fvalue?k=a+secret%2Fvalue"), "no page /***?k=***");
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! How runs begin: triggered, or gone on with after a process has died.
 
-use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::sync::watch;
@@ -12,7 +11,7 @@ use super::host::Shared;
 use super::live::Live;
 use super::message::Reply;
 use super::{EngineError, Refusal, RunHandle, Trigger};
-use crate::run::{Event, RunState, State};
+use crate::run::{Event, Key, RunState, State};
 use crate::store::{RunRecord, StoreError, TaskRecord, Write};
 use crate::task::{DagRun, DataInterval, Definition};
 use crate::tech::Token;
@@ -61,7 +60,13 @@ impl Core {
     ) -> Result<(Json, DateTime<Utc>), EngineError> {
         let dag_id = definition.dag.dag_id;
         let given = trigger.conf.is_some();
-        let conf = trigger.conf.unwrap_or_else(|| Json::from_stored("null"));
+        let conf = match (trigger.conf, definition.default_conf) {
+            (Some(conf), _) => conf,
+            (None, Some(default)) => {
+                default().map_err(|e| Refusal::Conf { dag_id, reason: e.to_string() })?
+            }
+            (None, None) => Json::from_stored("null"),
+        };
         self.hide_tokens(definition);
         if let Some(path) = self.shared.secrets().find_in(&conf) {
             let reason = format!("it holds a secret at {path}, and would be stored");
@@ -76,9 +81,9 @@ impl Core {
                 Refusal::Conf { dag_id, reason }
             })?;
         }
-        let missing = missing_secrets(definition, &self.shared);
+        let missing = missing(definition, &self.shared);
         if !missing.is_empty() {
-            return Err(Refusal::Secrets { dag_id, missing }.into());
+            return Err(Refusal::Missing { dag_id, missing }.into());
         }
         if let Some(date) = trigger.logical_date {
             let date = exact(date);
@@ -146,9 +151,9 @@ impl Core {
             return Err(Refusal::Changed { run_id, dag_id, was: record.version, is }.into());
         }
         self.hide_tokens(definition);
-        let missing = missing_secrets(definition, &self.shared);
+        let missing = missing(definition, &self.shared);
         if !missing.is_empty() {
-            return Err(Refusal::Secrets { dag_id: definition.dag.dag_id, missing }.into());
+            return Err(Refusal::Missing { dag_id: definition.dag.dag_id, missing }.into());
         }
         Ok((record, definition))
     }
@@ -159,7 +164,13 @@ impl Core {
         definition: &'static Definition,
         reply: Reply,
     ) -> Result<(), StoreError> {
-        let records = self.writer.tasks(record.number)?;
+        let index: HashMap<_, _> =
+            (0..).zip(definition.dag.tasks).map(|(n, task)| (task.task_id, n)).collect();
+        let records = self.writer.tasks(record.number)?.into_iter().filter_map(|record| {
+            let task = *index.get(record.task_id.as_str())?;
+            Some((Key { task, map_index: record.map_index }, record))
+        });
+        let records: Vec<_> = records.collect();
         let (sender, ended) = watch::channel(None);
         let dag_run = Arc::new(dag_run(definition, &record));
         let live = Live::restore(definition, dag_run, sender, &records);
@@ -173,27 +184,33 @@ impl Core {
         live: Live,
         ended: watch::Receiver<Option<RunState>>,
         reply: Reply,
-        records: Vec<TaskRecord>,
+        records: Vec<(Key, TaskRecord)>,
     ) {
         let number = live.dag_run.number;
         let handle = RunHandle { run: Arc::clone(&live.dag_run), ended, failure: Arc::clone(&self.failure) };
-        let dag = live.definition.dag;
         self.runs.insert(number, live);
         let resumed = !matches!(self.writes.last(), Some(Write::RunBegan(run)) if run.number == number);
         self.effects.push(Effect::Begun { reply, handle, resumed });
-        for record in records {
-            let Some(task) = dag.task(&record.task_id) else { continue };
+        for (key, record) in records {
+            let is = self.runs.get(&number).and_then(|live| live.instance(key).state);
+            // What there cannot be was passed over.
+            if is != Some(record.state) {
+                continue;
+            }
             match record.state {
-                State::Running => self.step(number, Event::Interrupted(task), None),
-                State::Queued => self.enqueue(number, task, None),
-                State::UpForRetry => {
-                    let delay = record.due_at.map(|at| (at - now()).to_std().unwrap_or_default());
-                    let at = Instant::now() + delay.unwrap_or_default();
-                    self.timers.push(Reverse((at, number, task)));
+                State::Running => {
+                    self.step(number, Event::Interrupted(key), None);
+                    // Counted before any body runs, however long the queue is.
+                    self.count(number, key);
                 }
+                State::Queued => self.enqueue(number, key, None),
+                State::UpForRetry => self.wake(number, key, record.due_at.unwrap_or_default()),
                 State::UpForReschedule => {
-                    self.effects.push(Effect::Watch { run: number, task });
-                    self.effects.push(Effect::Say { run: number, task, state: record.state });
+                    match record.waits_for {
+                        Some(_) => self.effects.push(Effect::Watch { run: number, key }),
+                        None => self.wake(number, key, record.due_at.unwrap_or_default()),
+                    }
+                    self.effects.push(Effect::Say { run: number, key, state: record.state });
                 }
                 State::Success | State::Failed | State::Skipped | State::UpstreamFailed | State::Removed => {}
             }
@@ -202,12 +219,9 @@ impl Core {
     }
 }
 
-fn missing_secrets(definition: &Definition, shared: &Shared) -> Vec<String> {
-    let mut missing: Vec<_> =
-        definition.secrets().filter_map(|name| Some(shared.secrets().get(name).err()?.to_string())).collect();
-    missing.sort();
-    missing.dedup();
-    missing
+fn missing(definition: &Definition, shared: &Shared) -> Vec<String> {
+    let missing = definition.missing(shared.secrets(), shared.services.has_directory());
+    missing.into_iter().map(|missing| missing.text).collect()
 }
 
 fn dag_run(definition: &'static Definition, record: &RunRecord) -> DagRun {

@@ -1,39 +1,39 @@
 //! The thread that owns the database and the live runs.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::RunHandle;
+use super::attempts::List;
 use super::host::{Outputs, RunHost, Shared};
 use super::live::Live;
 use super::message::{Message, Reply};
 use super::slots::{Ready, Slots};
-use crate::run::{ALONE_AFTER, Command, Event, MAX_INTERRUPTIONS, RunState, State};
-use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write, Writer};
-use crate::task::{Attempt, Definition, End, Resume, attempt};
+use crate::run::{ALONE_AFTER, Command, Event, Key, MAX_INTERRUPTIONS, RunState, State};
+use crate::store::{StoreError, Stored, Write, Writer};
+use crate::task::{Attempt, Definition, Resume};
 use crate::value::Object;
 
 /// How many changes one transaction takes, so that a large one cannot hold up a trigger.
-const BATCH: usize = 1000;
+pub(super) const BATCH: usize = 1000;
 
 /// What begins once the changes it follows from are committed.
 pub(super) enum Effect {
     Begun { reply: Reply, handle: RunHandle, resumed: bool },
     Start { attempt: Attempt, host: RunHost },
-    Keep { outputs: Arc<Outputs>, task: &'static str, xcoms: Vec<(String, Stored)> },
-    Watch { run: i64, task: u32 },
+    Keep { outputs: Arc<Outputs>, task: &'static str, map_index: i32, xcoms: Vec<(String, Stored)> },
+    Watch { run: i64, key: Key },
     Delete(Object),
-    Say { run: i64, task: u32, state: State },
+    Say { run: i64, key: Key, state: State },
     End { run: i64, state: RunState },
 }
 
@@ -41,17 +41,19 @@ pub(super) struct Core {
     pub(super) writer: Writer,
     pub(super) definitions: Vec<&'static Definition>,
     pub(super) shared: Arc<Shared>,
-    tokio: Handle,
+    pub(super) tokio: Handle,
     pub(super) runs: HashMap<i64, Live>,
     pub(super) next_run: i64,
-    slots: Slots,
+    pub(super) slots: Slots,
     /// When which task is tried again.
-    pub(super) timers: BinaryHeap<Reverse<(Instant, i64, u32)>>,
+    timers: BinaryHeap<Reverse<(Instant, i64, Key)>>,
+    /// Lists whose items are not all written.
+    pub(super) lists: VecDeque<List>,
     pub(super) writes: Vec<Write>,
     pub(super) effects: Vec<Effect>,
     commands: Vec<Command>,
     /// The attempts under way; cut off when the engine goes.
-    attempts: JoinSet<()>,
+    pub(super) attempts: JoinSet<()>,
     deleting: usize,
     drained: Vec<oneshot::Sender<()>>,
     pub(super) failure: Arc<OnceLock<String>>,
@@ -75,6 +77,7 @@ impl Core {
             next_run,
             slots: Slots::new(parallelism),
             timers: BinaryHeap::new(),
+            lists: VecDeque::new(),
             writes: Vec::new(),
             effects: Vec::new(),
             commands: Vec::new(),
@@ -106,6 +109,7 @@ impl Core {
 
     fn work(&mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
         loop {
+            self.write_items();
             self.assign();
             if !self.writes.is_empty() {
                 self.writer.commit(&self.writes)?;
@@ -127,7 +131,7 @@ impl Core {
 
     /// The next message; `Some(None)` when a timer is due first, `None` when nobody is left to send one.
     fn receive(&self, receiver: &Receiver<Message>) -> Option<Option<Message>> {
-        if self.slots.is_behind() {
+        if self.slots.is_behind() || !self.lists.is_empty() {
             return match receiver.try_recv() {
                 Ok(message) => Some(Some(message)),
                 Err(TryRecvError::Empty) => Some(None),
@@ -154,9 +158,9 @@ impl Core {
                 Ok((record, definition)) => self.resume(record, definition, reply)?,
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Message::Ended { run, task, end, xcoms } => self.ended(run, task, *end, xcoms),
+            Message::Ended(ended) => self.take_in(ended),
             Message::Log { run, piece } => self.writes.push(Write::Log { run, piece }),
-            Message::Due { run, task, resume } => self.due(run, task, Some(resume)),
+            Message::Due { run, key, resume } => self.due(run, key, Some(resume)),
             #[cfg(feature = "s3")]
             Message::Deleted { object, done } => {
                 self.deleting -= 1;
@@ -173,55 +177,28 @@ impl Core {
         Ok(())
     }
 
-    fn ended(&mut self, run: i64, task: u32, end: End, xcoms: Vec<(String, Stored)>) {
-        self.slots.release();
-        let Some(live) = self.runs.get_mut(&run) else { return };
-        let record = live.record(task);
-        if let Some(error) = &end.error {
-            live.note_error(task, error);
-        }
-        if let Some(wait) = &end.wait {
-            live.note_wait(task, wait);
-            self.effects.push(Effect::Watch { run, task });
-        }
-        let outputs = Arc::clone(&live.outputs);
-        let TaskRecord { task_id, map_index, try_number, .. } = record;
-        for (key, value) in &xcoms {
-            let (task_id, key, value) = (task_id.clone(), key.clone(), value.clone());
-            self.writes.push(Write::XCom { run, task_id, map_index, key, value });
-        }
-        let id = live.definition.dag.tasks[task as usize].task_id;
-        if !end.log.is_empty() {
-            let piece = LogRecord { task_id, map_index, try_number, records: end.log };
-            self.writes.push(Write::Log { run, piece });
-        }
-        self.effects.push(Effect::Keep { outputs, task: id, xcoms });
-        self.step(run, Event::Ended(task, end.ending), None);
-        // A try to come may still want what this one did not take.
-        let over = |live: &Live| live.run.task(task).state.is_some_and(State::is_final);
-        if self.runs.get(&run).is_some_and(over) {
-            for object in end.delete {
-                self.writes.push(Write::Delete(object.clone()));
-                self.effects.push(Effect::Delete(object));
-            }
+    fn due(&mut self, run: i64, key: Key, resume: Option<Resume>) {
+        // A run that has ended meanwhile waits for nothing.
+        if self.runs.contains_key(&run) {
+            self.step(run, Event::Due(key), resume);
         }
     }
 
-    fn due(&mut self, run: i64, task: u32, resume: Option<Resume>) {
-        // A run that has ended meanwhile waits for nothing.
-        if self.runs.contains_key(&run) {
-            self.step(run, Event::Due(task), resume);
-        }
+    /// Has a task instance called again at this moment.
+    pub(super) fn wake(&mut self, run: i64, key: Key, at: DateTime<Utc>) {
+        let after = (at - now()).to_std().unwrap_or_default();
+        let at = Instant::now().checked_add(after).unwrap_or_else(far_future);
+        self.timers.push(Reverse((at, run, key)));
     }
 
     fn fire(&mut self) {
         let now = Instant::now();
-        while let Some(&Reverse((at, run, task))) = self.timers.peek() {
+        while let Some(&Reverse((at, run, key))) = self.timers.peek() {
             if at > now {
                 break;
             }
             self.timers.pop();
-            self.due(run, task, None);
+            self.due(run, key, None);
         }
     }
 
@@ -237,33 +214,33 @@ impl Core {
             let now = now();
             let Some(live) = self.runs.get_mut(&run) else { break };
             match command {
-                Command::Set { task, state: State::Queued, .. } => {
-                    live.note(task, State::Queued, now);
+                Command::Set { key, state: State::Queued, .. } => {
+                    live.note(key, State::Queued, now);
                     let resume = match event {
                         Event::Interrupted(_) => None,
                         _ => resume,
                     };
-                    self.enqueue(run, task, resume);
+                    self.enqueue(run, key, resume);
                 }
-                Command::Set { task, state, .. } => {
+                Command::Set { key, state, .. } => {
                     if let (Event::Interrupted(_), State::Failed) = (event, state) {
-                        live.note_error(task, &format!(
+                        live.note_error(key, &format!(
                             "the process died {MAX_INTERRUPTIONS} times while this task ran: it is not tried again"
                         ));
                     }
-                    live.note(task, state, now);
+                    live.note(key, state, now);
                     // The time of a retry is part of the row; its command comes next.
                     if state == State::UpForRetry {
                         continue;
                     }
-                    self.record(run, task, state, now);
+                    self.record(run, key, state, now);
                 }
-                Command::Wake { task, after } => {
+                Command::Wake { key, after } => {
                     let delay = chrono::TimeDelta::from_std(after).unwrap_or(chrono::TimeDelta::MAX);
-                    live.note_due(task, now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC));
+                    live.note_due(key, now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC));
                     let at = Instant::now().checked_add(after).unwrap_or_else(far_future);
-                    self.timers.push(Reverse((at, run, task)));
-                    self.record(run, task, State::UpForRetry, now);
+                    self.timers.push(Reverse((at, run, key)));
+                    self.record(run, key, State::UpForRetry, now);
                 }
                 Command::End(state) => {
                     self.writes.push(Write::RunEnded { run, state, at: now });
@@ -274,35 +251,42 @@ impl Core {
         self.commands = commands;
     }
 
-    fn record(&mut self, run: i64, task: u32, state: State, at: DateTime<Utc>) {
+    fn record(&mut self, run: i64, key: Key, state: State, at: DateTime<Utc>) {
         if let Some(live) = self.runs.get(&run) {
-            self.writes.push(Write::Task { record: live.record(task), at });
-            self.effects.push(Effect::Say { run, task, state });
+            self.writes.push(Write::Task { record: live.record(key), at });
+            self.effects.push(Effect::Say { run, key, state });
         }
     }
 
-    pub(super) fn enqueue(&mut self, run: i64, task: u32, resume: Option<Resume>) {
+    /// Records what is known of a task that stays in its state.
+    pub(super) fn count(&mut self, run: i64, key: Key) {
+        if let Some(live) = self.runs.get(&run) {
+            self.writes.push(Write::Task { record: live.record(key), at: now() });
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, run: i64, key: Key, resume: Option<Resume>) {
         let Some(live) = self.runs.get(&run) else { return };
-        let resume = resume.or_else(|| live.was_deferred(task).then_some(Resume::Interrupted));
-        let alone = live.run.task(task).interruptions >= ALONE_AFTER;
-        self.slots.push(Ready { run, task, resume, alone });
+        let resume = resume.or_else(|| live.was_deferred(key).then_some(Resume::Interrupted));
+        let alone = live.instance(key).interruptions >= ALONE_AFTER;
+        self.slots.push(Ready { run, key, resume, alone });
     }
 
     /// Hands out slots. Those that get none are recorded as queued, as far as the batch has room:
     /// what is not recorded yet follows from what is, should the process die.
     fn assign(&mut self) {
-        while let Some(Ready { run, task, resume, .. }) = self.slots.next() {
+        while let Some(Ready { run, key, resume, .. }) = self.slots.next() {
             let now = now();
-            self.step(run, Event::Started(task), None);
+            self.step(run, Event::Started(key), None);
             let Some(live) = self.runs.get(&run) else { continue };
-            let attempt = live.attempt(task, resume, now);
+            let attempt = live.attempt(key, resume, now);
             let host = RunHost { shared: Arc::clone(&self.shared), outputs: Arc::clone(&live.outputs) };
             self.effects.push(Effect::Start { attempt, host });
         }
         let now = now();
-        for Ready { run, task, .. } in self.slots.record(BATCH) {
+        for Ready { run, key, .. } in self.slots.record(BATCH) {
             if let Some(live) = self.runs.get(&run) {
-                self.writes.push(Write::Task { record: live.record(task), at: now });
+                self.writes.push(Write::Task { record: live.record(key), at: now });
             }
         }
     }
@@ -320,10 +304,10 @@ impl Core {
                     let _ = reply.send(Ok(handle));
                 }
                 Effect::Start { attempt, host } => self.start(attempt, host),
-                Effect::Keep { outputs, task, xcoms } => outputs.keep(task, -1, xcoms),
-                Effect::Watch { run, task } => self.watch(run, task),
+                Effect::Keep { outputs, task, map_index, xcoms } => outputs.keep(task, map_index, xcoms),
+                Effect::Watch { run, key } => self.watch(run, key),
                 Effect::Delete(object) => self.delete(object),
-                Effect::Say { run, task, state } => self.say(run, task, state),
+                Effect::Say { run, key, state } => self.say(run, key, state),
                 Effect::End { run, state } => {
                     let Some(live) = self.runs.remove(&run) else { continue };
                     tracing::info!(
@@ -342,36 +326,17 @@ impl Core {
         }
     }
 
-    fn start(&mut self, what: Attempt, host: RunHost) {
-        let shared = Arc::clone(&self.shared);
-        let work = async move {
-            let (run, task) = (what.run.number, what.task);
-            let ended = AssertUnwindSafe(async {
-                let mut end = attempt(Arc::new(host), what).await;
-                let xcoms = store(&shared, &mut end).await;
-                (end, xcoms)
-            });
-            // An attempt catches the panics of a user's code; one around it must not keep its slot for ever.
-            let (end, xcoms) = ended.catch_unwind().await.unwrap_or_else(|_| {
-                (End::failed("panicked outside the task's own code: an error of coworks-biz"), Vec::new())
-            });
-            shared.tell(Message::Ended { run, task, end: Box::new(end), xcoms });
-        };
-        while self.attempts.try_join_next().is_some() {}
-        self.attempts.spawn_on(work, &self.tokio);
-    }
-
     #[cfg(feature = "s3")]
-    fn watch(&self, run: i64, task: u32) {
-        if let Some((since, wait)) = self.runs.get(&run).and_then(|live| live.wait(task)) {
-            self.waiter.watch(super::waiter::Watch { run, task, since, wait });
+    fn watch(&self, run: i64, key: Key) {
+        if let Some((object, since, until)) = self.runs.get(&run).and_then(|live| live.wait(key)) {
+            self.waiter.watch(super::waiter::Watch { run, key, object, since, until });
         }
     }
 
-    /// Without S3 nothing is deferred; a run of a program that had it is told at its first look.
+    /// Without S3 nothing waits for an object; a run of a program that had it is told at its first look.
     #[cfg(not(feature = "s3"))]
-    fn watch(&self, run: i64, task: u32) {
-        self.shared.tell(Message::Due { run, task, resume: Resume::Interrupted });
+    fn watch(&self, run: i64, key: Key) {
+        self.shared.tell(Message::Due { run, key, resume: Resume::Interrupted });
     }
 
     #[cfg(feature = "s3")]
@@ -396,42 +361,25 @@ impl Core {
         tracing::warn!(target: "coworks_biz::engine", "{object} stays: this program was built without S3");
     }
 
-    fn say(&self, run: i64, task: u32, state: State) {
+    fn say(&self, run: i64, key: Key, state: State) {
         let Some(live) = self.runs.get(&run) else { return };
-        let task_id = live.definition.dag.tasks[task as usize].task_id;
-        let try_number = live.run.task(task).try_number;
-        let duration = live.duration(task).map(|d| d.as_micros() as u64);
-        let due = live.due_at(task).map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+        let (task_id, map_index) = (live.node(key).task_id, key.map_index);
+        let try_number = live.instance(key).try_number;
+        let duration = live.duration(key).map(|d| d.as_micros() as u64);
+        let due = live.due_at(key).map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+        // A wait for an object may end before it is due.
+        let latest = live.was_deferred(key);
         // The start of an attempt shows in what it says itself.
         match state {
             State::Queued | State::Running => tracing::debug!(
-                target: "coworks_biz::engine", task_id, state = state.as_str(), try_number, "task"
+                target: "coworks_biz::engine", task_id, map_index, state = state.as_str(), try_number, "task"
             ),
             _ => tracing::info!(
                 target: "coworks_biz::engine",
-                task_id, state = state.as_str(), try_number, duration, due, "task"
+                task_id, map_index, state = state.as_str(), try_number, duration, due, latest, "task"
             ),
         }
     }
-}
-
-/// Brings large values to disk before the rows that name them. Where that fails, so does the attempt.
-async fn store(shared: &Shared, end: &mut End) -> Vec<(String, Stored)> {
-    let xcoms = std::mem::take(&mut end.xcoms);
-    let blobs = shared.blobs.clone();
-    let large = xcoms.iter().any(|(_, json)| Blobs::is_large(json));
-    let save = move || -> Result<Vec<_>, StoreError> {
-        xcoms.into_iter().map(|(key, json)| Ok((key, blobs.store(&json)?))).collect()
-    };
-    let stored = match large {
-        true => tokio::task::spawn_blocking(save).await.map_err(|e| e.to_string()),
-        false => Ok(save()),
-    };
-    stored.and_then(|stored| stored.map_err(|e| e.to_string())).unwrap_or_else(|error| {
-        let log = std::mem::take(&mut end.log);
-        *end = End { log, ..End::failed(format!("the output cannot be stored: {error}")) };
-        Vec::new()
-    })
 }
 
 /// Now, as exactly as it is stored: a run is the same before and after a restart.

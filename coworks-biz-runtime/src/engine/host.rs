@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::message::Message;
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
-use crate::store::{Blobs, LogRecord, Reader, Stored, Writer};
+use crate::store::{Blobs, LogRecord, Reader, StoreError, Stored, Writer};
 use crate::task::{Attempt, DagRun, Host};
 use crate::tech::Client;
 use crate::value::Json;
@@ -64,13 +64,13 @@ impl Shared {
         &self.secrets
     }
 
-    fn read(&self, run: i64, task_id: &str, map_index: i32, key: &str) -> Result<Option<Json>> {
+    fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T, StoreError>) -> Result<T> {
         let idle = self.readers.lock().unwrap_or_else(|e| e.into_inner()).pop();
         let reader = match idle {
             Some(reader) => reader,
             None => Reader::open(&self.database)?,
         };
-        let value = reader.xcom(run, task_id, map_index, key)?;
+        let value = read(&reader)?;
         self.readers.lock().unwrap_or_else(|e| e.into_inner()).push(reader);
         Ok(value)
     }
@@ -78,10 +78,17 @@ impl Shared {
 
 /// The values of one run that are in the database and small: what the next tasks will ask for.
 #[derive(Debug, Default)]
-pub(super) struct Outputs(RwLock<HashMap<Instance, Vec<(String, Json)>>>);
+pub(super) struct Outputs(RwLock<Kept>);
 
-/// A task and its map index.
-type Instance = (String, i32);
+#[derive(Debug, Default)]
+struct Kept {
+    /// By task and map index.
+    values: HashMap<(String, i32), Vec<(String, Json)>>,
+    bytes: usize,
+}
+
+/// How much of the values of one run stays in memory; the others are in the database.
+const KEPT: usize = 64 << 20;
 
 impl Outputs {
     pub(super) fn keep(&self, task_id: &str, map_index: i32, xcoms: Vec<(String, Stored)>) {
@@ -92,17 +99,30 @@ impl Outputs {
                 Stored::Blob(_) => None,
             })
             .collect();
-        if !small.is_empty() {
-            let mut outputs = self.0.write().unwrap_or_else(|e| e.into_inner());
-            outputs.insert((task_id.to_owned(), map_index), small);
+        if small.is_empty() {
+            return;
+        }
+        let bytes: usize = small.iter().map(|(_, json)| json.as_str().len()).sum();
+        let mut kept = self.0.write().unwrap_or_else(|e| e.into_inner());
+        if kept.bytes + bytes <= KEPT {
+            kept.bytes += bytes;
+            kept.values.insert((task_id.to_owned(), map_index), small);
         }
     }
 
     fn get(&self, task_id: &str, map_index: i32, key: &str) -> Option<Json> {
-        let outputs = self.0.read().unwrap_or_else(|e| e.into_inner());
-        let xcoms = outputs.get(&(task_id.to_owned(), map_index))?;
+        let kept = self.0.read().unwrap_or_else(|e| e.into_inner());
+        let xcoms = kept.values.get(&(task_id.to_owned(), map_index))?;
         xcoms.iter().find(|(name, _)| name == key).map(|(_, json)| json.clone())
     }
+}
+
+/// Reads on a thread that may block.
+fn reading<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> BoxFuture<'static, Result<T>> {
+    let read = tokio::task::spawn_blocking(read);
+    async move { read.await.unwrap_or_else(|e| Err(Error::msg(format!("reading was cut off: {e}")))) }.boxed()
 }
 
 /// The host of the tasks of one run.
@@ -125,9 +145,19 @@ impl Host for RunHost {
         }
         let (shared, number) = (Arc::clone(&self.shared), run.number);
         let (task_id, key) = (task_id.to_owned(), key.to_owned());
-        let read = tokio::task::spawn_blocking(move || shared.read(number, &task_id, map_index, &key));
-        async move { read.await.unwrap_or_else(|e| Err(Error::msg(format!("reading was cut off: {e}")))) }
-            .boxed()
+        reading(move || shared.read(|reader| reader.xcom(number, &task_id, map_index, &key)))
+    }
+
+    fn mapped_xcoms<'a>(
+        &'a self,
+        run: &'a DagRun,
+        list: &'a str,
+        task_id: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Option<Json>>>> {
+        let (shared, number) = (Arc::clone(&self.shared), run.number);
+        let (list, task_id, key) = (list.to_owned(), task_id.to_owned(), key.to_owned());
+        reading(move || shared.read(|reader| reader.mapped_xcoms(number, &list, &task_id, &key)))
     }
 
     fn log(&self, attempt: &Attempt, records: String) {

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::{EngineError, RunHandle, Trigger};
+use crate::run::Key;
 use crate::store::{LogRecord, Stored};
 use crate::task::{Definition, End, Resume};
 #[cfg(feature = "s3")]
@@ -22,12 +23,7 @@ pub(super) enum Message {
         reply: Reply,
     },
     /// An attempt has ended; its large values are on disk.
-    Ended {
-        run: i64,
-        task: u32,
-        end: Box<End>,
-        xcoms: Vec<(String, Stored)>,
-    },
+    Ended(Ended),
     /// More of the log of an attempt.
     Log {
         run: i64,
@@ -36,7 +32,7 @@ pub(super) enum Message {
     /// What a task waited for is there, or overdue.
     Due {
         run: i64,
-        task: u32,
+        key: Key,
         resume: Resume,
     },
     #[cfg(feature = "s3")]
@@ -49,6 +45,18 @@ pub(super) enum Message {
         reply: oneshot::Sender<()>,
     },
     Stop,
+}
+
+/// The end of an attempt, as the database takes it.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) run: i64,
+    pub(super) key: Key,
+    /// Without its values.
+    pub(super) end: Box<End>,
+    pub(super) xcoms: Vec<(String, Stored)>,
+    /// The items of a list.
+    pub(super) items: Vec<Stored>,
 }
 
 /// Where the answer to a trigger goes.

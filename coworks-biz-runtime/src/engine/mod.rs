@@ -6,6 +6,7 @@
 //! transaction, and transactions of different runs are grouped by themselves
 //! while the last one is being synced.
 
+mod attempts;
 mod begin;
 mod core;
 mod host;
@@ -63,9 +64,9 @@ pub enum Refusal {
         /// What is wrong with it.
         reason: String,
     },
-    /// Secrets that its calls need are not set.
+    /// Secrets, variables or the directory, which its calls need, are not set.
     #[error("biz `{dag_id}` cannot run: {}", missing.join("; "))]
-    Secrets {
+    Missing {
         /// The DAG.
         dag_id: &'static str,
         /// A sentence for each.

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
+use crate::run::Key;
 use crate::task::Resume;
 
 /// A task instance that is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ready {
     pub(super) run: i64,
-    pub(super) task: u32,
+    pub(super) key: Key,
     pub(super) resume: Option<Resume>,
     /// It was running while the process died more than once, and runs alone.
     pub(super) alone: bool,
@@ -82,11 +83,11 @@ mod tests {
     use super::*;
 
     fn ready(task: u32, alone: bool) -> Ready {
-        Ready { run: 1, task, resume: None, alone }
+        Ready { run: 1, key: Key::plain(task), resume: None, alone }
     }
 
     fn next(slots: &mut Slots) -> Option<u32> {
-        slots.next().map(|ready| ready.task)
+        slots.next().map(|ready| ready.key.task)
     }
 
     #[test]

@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use super::host::Shared;
 use super::message::Message;
-use crate::task::{Resume, Wait};
+use crate::run::Key;
+use crate::task::Resume;
 use crate::tech::Look;
+use crate::value::Object;
 
 /// The first look comes this soon.
 const SOONEST: Duration = Duration::from_millis(100);
@@ -27,9 +29,10 @@ const AT_ONCE: usize = 32;
 #[derive(Debug, Clone)]
 pub(super) struct Watch {
     pub(super) run: i64,
-    pub(super) task: u32,
+    pub(super) key: Key,
+    pub(super) object: Object,
     pub(super) since: DateTime<Utc>,
-    pub(super) wait: Wait,
+    pub(super) until: DateTime<Utc>,
 }
 
 /// Where watches are left.
@@ -84,20 +87,20 @@ async fn look_around(
             }
         };
         let Some(watch) = watch else { return };
-        due.push(Reverse((Instant::now() + pause(watch.since, watch.wait.until, Utc::now()), serial)));
+        due.push(Reverse((Instant::now() + pause(watch.since, watch.until, Utc::now()), serial)));
         waiting.insert(serial, watch);
         serial += 1;
     }
 }
 
 async fn look(shared: &Shared, again: &mpsc::WeakUnboundedSender<Watch>, watch: Watch) {
-    let Watch { run, task, .. } = watch;
-    let found = shared.services.results().await.look(&watch.wait.object).await;
+    let Watch { run, key, .. } = watch;
+    let found = shared.services.results().await.look(&watch.object).await;
     match found {
-        Ok(Look::There) => return shared.tell(Message::Due { run, task, resume: Resume::Arrived }),
+        Ok(Look::There) => return shared.tell(Message::Due { run, key, resume: Resume::Arrived }),
         // The task itself looks once more, and says what it found.
-        _ if Utc::now() >= watch.wait.until => {
-            return shared.tell(Message::Due { run, task, resume: Resume::Overdue });
+        _ if Utc::now() >= watch.until => {
+            return shared.tell(Message::Due { run, key, resume: Resume::Overdue });
         }
         Ok(Look::Missing | Look::Forbidden) => {}
         // An outage of S3 is waited out.

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
@@ -127,21 +127,24 @@ fn route(gateway: &Gateway, request: Request) -> Result<(Service, Request), Resp
         unknown()
     })?;
     if let Some(token) = &service.token {
-        match parts.headers.get(AUTHORIZATION) {
-            None => return Err(message(StatusCode::UNAUTHORIZED, "Unauthorized")),
-            Some(given) if given.as_bytes() == token.as_bytes() => {}
-            Some(_) => {
-                return Err(message(StatusCode::FORBIDDEN, "User is not authorized to access this resource"));
-            }
-        }
+        authorized(parts.headers.get(AUTHORIZATION), token)?;
     }
-    let json = |value: &axum::http::HeaderValue| value.as_bytes().starts_with(b"application/json");
-    if !parts.headers.get(CONTENT_TYPE).is_some_and(json) {
+    if !service.takes.iter().any(|kind| is(&parts.headers, kind)) {
         return Err(message(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type"));
     }
     let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     parts.uri = format!("/{entry}{query}").parse::<Uri>().map_err(|_| unknown())?;
     Ok((service.clone(), Request::from_parts(parts, body)))
+}
+
+/// The gateway's answer to a call without the token, or with another.
+#[expect(clippy::result_large_err, reason = "once a request")]
+pub(super) fn authorized(given: Option<&HeaderValue>, token: &str) -> Result<(), Response> {
+    match given {
+        None => Err(message(StatusCode::UNAUTHORIZED, "Unauthorized")),
+        Some(given) if given.as_bytes() == token.as_bytes() => Ok(()),
+        Some(_) => Err(message(StatusCode::FORBIDDEN, "User is not authorized to access this resource")),
+    }
 }
 
 /// What the service answers, in the form in which a gateway hands it on.
@@ -153,7 +156,7 @@ async fn invoke(service: &Service, request: Request) -> Response {
     }
     let (mut parts, body) = response.into_parts();
     let text = read(body).await;
-    parts.headers.insert(CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     parts.headers.remove(axum::http::header::CONTENT_LENGTH);
     let quoted = Value::from(String::from_utf8_lossy(&text).into_owned()).to_string();
     Response::from_parts(parts, Body::from(quoted))
@@ -221,7 +224,7 @@ fn unknown() -> Response {
     message(StatusCode::FORBIDDEN, "Missing Authentication Token")
 }
 
-fn message(status: StatusCode, text: &str) -> Response {
+pub(super) fn message(status: StatusCode, text: &str) -> Response {
     (status, axum::Json(json!({ "message": text }))).into_response()
 }
 

@@ -2,9 +2,10 @@
 //!
 //! A technical microservice is an [`axum::Router`]; the stand-in gateway gives
 //! it an address, holds calls against its token, and answers as API Gateway
-//! does. A call that asks for it is run in the background, and its answer is
+//! does; a directory knows those that have a name. A call that asks for it is run in the background, and its answer is
 //! left in a real S3 server in this process.
 
+mod directory;
 mod events;
 mod gateway;
 mod s3;
@@ -24,7 +25,7 @@ use tokio::task::JoinSet;
 
 use self::events::Events;
 use self::gateway::Lambdas;
-use crate::config::{Config, S3, S3Server, Secret};
+use crate::config::{Config, Directory, S3, S3Server, Secret};
 
 /// A technical microservice.
 ///
@@ -40,20 +41,44 @@ use crate::config::{Config, S3, S3Server, Secret};
 pub struct Service {
     api_id: String,
     stage: String,
+    cws_name: Option<String>,
     token: Option<String>,
+    /// The types of bodies.
+    takes: Vec<String>,
     entries: Router,
 }
 
 impl Service {
     /// The service with this API id, in the stage `dev`, without entries, open to all.
     pub fn new(api_id: impl Into<String>) -> Self {
-        Self { api_id: api_id.into(), stage: "dev".into(), token: None, entries: Router::new() }
+        Self {
+            api_id: api_id.into(),
+            stage: "dev".into(),
+            cws_name: None,
+            token: None,
+            takes: vec!["application/json".into()],
+            entries: Router::new(),
+        }
     }
 
     /// Puts it into this stage.
     #[must_use]
     pub fn stage(mut self, stage: impl Into<String>) -> Self {
         self.stage = stage.into();
+        self
+    }
+
+    /// Gives it this name in the directory, for calls with a `cws_name`.
+    #[must_use]
+    pub fn named(mut self, cws_name: impl Into<String>) -> Self {
+        self.cws_name = Some(cws_name.into());
+        self
+    }
+
+    /// Also takes bodies of this `Content-Type`; JSON always, and others are answered 415.
+    #[must_use]
+    pub fn takes(mut self, content_type: impl Into<String>) -> Self {
+        self.takes.push(content_type.into());
         self
     }
 
@@ -106,7 +131,12 @@ impl Services {
         let answers = S3 { server: Some(s3.clone()), path_style: true };
         let lambdas = Lambdas::default();
         let results = crate::tech::Results::connect(&answers).await;
+        let named = directory::app(&self.0, &format!("http://{gateway}"));
         let app = gateway::app(self.0, results, Events::open(dir)?, Arc::clone(&lambdas))?;
+        let (app, directory) = match named {
+            Some((entries, directory)) => (app.merge(entries), Some(directory)),
+            None => (app, None),
+        };
         servers.spawn(async move {
             if let Err(e) =
                 axum::serve(for_gateway.tap_io(|stream| drop(stream.set_nodelay(true))), app).await
@@ -114,7 +144,7 @@ impl Services {
                 tracing::error!("the local gateway has stopped: {e}");
             }
         });
-        Ok(Local { gateway, s3, lambdas, _servers: servers })
+        Ok(Local { gateway, directory, s3, lambdas, _servers: servers })
     }
 }
 
@@ -122,6 +152,7 @@ impl Services {
 #[derive(Debug)]
 pub struct Local {
     gateway: SocketAddr,
+    directory: Option<Directory>,
     s3: S3Server,
     lambdas: Lambdas,
     _servers: JoinSet<()>,
@@ -140,6 +171,11 @@ impl Local {
         format!("http://{}/{{api_id}}", self.gateway)
     }
 
+    /// The directory, where a service has a name.
+    pub fn directory(&self) -> Option<&Directory> {
+        self.directory.as_ref()
+    }
+
     /// The S3 server.
     pub fn s3(&self) -> &S3Server {
         &self.s3
@@ -148,6 +184,9 @@ impl Local {
     /// Lets a configuration use these stand-ins.
     pub fn configure(&self, config: &mut Config) {
         config.gateway_url = Some(self.gateway_url());
+        if let Some(directory) = &self.directory {
+            config.directory = Some(directory.clone());
+        }
         config.proxy = false;
         config.s3 = S3 { server: Some(self.s3.clone()), path_style: true };
     }

@@ -5,6 +5,9 @@
 //! the million; whoever drives it records every [`Command::Set`], runs what is
 //! queued, and comes back with what happened.
 
+mod cascade;
+mod instance;
+mod restore;
 mod rule;
 mod state;
 #[cfg(test)]
@@ -12,9 +15,10 @@ mod tests;
 
 use std::time::Duration;
 
-use self::rule::{Decision, Tally, decide};
+pub use self::instance::{Instance, InstanceName, Instances, Key};
+use self::rule::Tally;
 pub use self::state::{RunState, State, UnknownState};
-use crate::dag::{Dag, Options};
+use crate::dag::{Dag, Options, Role};
 use crate::error::Retry;
 
 /// How often an attempt may be cut off by a dying process before its task fails.
@@ -23,48 +27,35 @@ pub const MAX_INTERRUPTIONS: u32 = 5;
 /// From this many interruptions on, an attempt runs alone.
 pub const ALONE_AFTER: u32 = 2;
 
-/// A run of a DAG: where each of its tasks stands.
+/// A run of a DAG: where each of its task instances stands.
+///
+/// A task in a loop has one instance, which is not mapped, until the list of its loop has
+/// ended. Where the list has items, it then has one for each of them instead; where it has
+/// none, that one instance ends.
 #[derive(Debug)]
 pub struct Run {
     dag: &'static Dag,
     state: RunState,
-    tasks: Vec<Instance>,
-    /// How many tasks have not ended.
+    /// The unmapped one of a task that is expanded has no state. It tallies
+    /// the upstreams outside the loop, which are those of every instance.
+    instances: Instances<Instance>,
+    /// How many instances have not ended.
     open: usize,
 }
 
-/// Where one task stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Instance {
-    /// `None` while it waits for its upstreams.
-    pub state: Option<State>,
-    /// The current try, from 1; 0 before the first.
-    pub try_number: u32,
-    /// How often a dying process cut an attempt of it off.
-    pub interruptions: u32,
-    tally: Tally,
-}
-
-impl Instance {
-    /// A task that stands as it was recorded.
-    pub fn recorded(state: State, try_number: u32, interruptions: u32) -> Self {
-        Self { state: Some(state), try_number, interruptions, tally: Tally::default() }
-    }
-}
-
-/// What happened. A task is named by its index in [`Dag::tasks`].
+/// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// The run begins, or goes on after it was restored.
     Begin,
     /// A queued task got its slot.
-    Started(u32),
+    Started(Key),
     /// The attempt has ended.
-    Ended(u32, Ending),
+    Ended(Key, Ending),
     /// The process died during the attempt.
-    Interrupted(u32),
+    Interrupted(Key),
     /// The delay of a retry is over, or what a task waited for is there or overdue.
-    Due(u32),
+    Due(Key),
 }
 
 /// How an attempt ended.
@@ -72,6 +63,10 @@ pub enum Event {
 pub enum Ending {
     /// Well.
     Success,
+    /// Well, and a branch has chosen this arm.
+    Chosen(u32),
+    /// Well, and a list has so many items.
+    Mapped(u32),
     /// Badly; another try may or may not help.
     Failed(Retry),
     /// Not needed.
@@ -83,10 +78,10 @@ pub enum Ending {
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Record that a task is in a new state. One that is `queued` wants a slot.
+    /// Record that a task instance is in a new state. One that is `queued` wants a slot.
     Set {
-        /// The task.
-        task: u32,
+        /// The task instance.
+        key: Key,
         /// Its new state.
         state: State,
         /// Its current try; 0 when it never had one.
@@ -94,8 +89,8 @@ pub enum Command {
     },
     /// Come back with [`Event::Due`] after this delay.
     Wake {
-        /// The task.
-        task: u32,
+        /// The task instance.
+        key: Key,
         /// The delay from now.
         after: Duration,
     },
@@ -117,24 +112,9 @@ pub struct Misfit {
 impl Run {
     /// A run that has not begun.
     pub fn new(dag: &'static Dag) -> Self {
-        Self::restore(dag, [])
-    }
-
-    /// A run as it was recorded. Tasks that are not given have no state yet.
-    pub fn restore(dag: &'static Dag, recorded: impl IntoIterator<Item = (u32, Instance)>) -> Self {
-        let mut tasks = vec![Instance::default(); dag.tasks.len()];
-        let mut open = tasks.len();
-        for (task, instance) in recorded {
-            let tally = tasks[task as usize].tally;
-            tasks[task as usize] = Instance { tally, ..instance };
-            if let Some(end) = instance.state.filter(|state| state.is_final()) {
-                open -= 1;
-                for &next in dag.tasks[task as usize].downstream {
-                    tasks[next as usize].tally.count(end);
-                }
-            }
-        }
-        Self { dag, state: RunState::Running, tasks, open }
+        let new = |upstreams: usize| Instance { tally: Tally::of(upstreams as u32), ..Instance::default() };
+        let plain: Vec<_> = dag.tasks.iter().map(|task| new(task.upstream.len())).collect();
+        Self { dag, state: RunState::Running, open: plain.len(), instances: Instances::new(plain) }
     }
 
     /// The DAG it is a run of.
@@ -147,133 +127,101 @@ impl Run {
         self.state
     }
 
-    /// Where a task stands.
-    pub fn task(&self, task: u32) -> &Instance {
-        &self.tasks[task as usize]
+    /// Where its task instances stand.
+    pub fn instances(&self) -> &Instances<Instance> {
+        &self.instances
+    }
+
+    /// Whether no other try would follow if this one failed now.
+    pub fn is_last_try(&self, key: Key) -> bool {
+        let node = &self.dag.tasks[key.task as usize];
+        let tries = |key| self.instances.get(key).map_or(0, |instance| instance.try_number);
+        let spent: u32 = node.shares.iter().map(|&other| tries(key.beside(other)).saturating_sub(1)).sum();
+        tries(key) + spent > node.options.retries
     }
 
     /// Takes one event in and appends what to do about it.
     ///
-    /// The cost is that of the tasks it touches, never that of the whole DAG;
-    /// only [`Event::Begin`] looks at every task once.
+    /// The cost is that of the instances it touches, never that of the whole DAG;
+    /// only [`Event::Begin`] looks at every instance once.
     pub fn step(&mut self, event: Event, commands: &mut Vec<Command>) -> Result<(), Misfit> {
         match event {
             Event::Begin => {
                 for &task in self.dag.order {
-                    self.consider(task, commands);
+                    for key in self.instances.keys(task) {
+                        self.consider(key, commands);
+                    }
                 }
                 self.end_if_done(commands);
             }
-            Event::Started(task) => {
-                self.expect(event, task, &[State::Queued])?;
-                self.set(task, State::Running, commands);
+            Event::Started(key) => {
+                self.expect(event, key, &[State::Queued])?;
+                self.set(key, State::Running, commands);
             }
-            Event::Ended(task, ending) => {
-                self.expect(event, task, &[State::Running])?;
+            Event::Ended(key, ending) => {
+                let instance = self.expect(event, key, &[State::Running])?;
                 match ending {
-                    Ending::Success => self.finish(task, State::Success, commands),
-                    Ending::Skipped => self.finish(task, State::Skipped, commands),
-                    Ending::Deferred => self.set(task, State::UpForReschedule, commands),
-                    Ending::Failed(retry) => self.fail(task, retry, commands),
+                    Ending::Chosen(outcome) | Ending::Mapped(outcome) => instance.outcome = Some(outcome),
+                    _ => {}
+                }
+                match ending {
+                    Ending::Success | Ending::Chosen(_) | Ending::Mapped(_) => {
+                        self.finish(key, State::Success, commands);
+                    }
+                    Ending::Skipped => self.finish(key, State::Skipped, commands),
+                    Ending::Deferred => self.set(key, State::UpForReschedule, commands),
+                    Ending::Failed(retry) => self.fail(key, retry, commands),
                 }
             }
-            Event::Interrupted(task) => {
-                self.expect(event, task, &[State::Running])?;
-                let instance = &mut self.tasks[task as usize];
+            Event::Interrupted(key) => {
+                let instance = self.expect(event, key, &[State::Running])?;
                 instance.interruptions += 1;
                 if instance.interruptions >= MAX_INTERRUPTIONS {
-                    self.finish(task, State::Failed, commands);
+                    self.finish(key, State::Failed, commands);
                 } else {
-                    self.set(task, State::Queued, commands);
+                    self.set(key, State::Queued, commands);
                 }
             }
-            Event::Due(task) => {
-                self.expect(event, task, &[State::UpForRetry, State::UpForReschedule])?;
-                let instance = &mut self.tasks[task as usize];
+            Event::Due(key) => {
+                let instance = self.expect(event, key, &[State::UpForRetry, State::UpForReschedule])?;
                 if instance.state == Some(State::UpForRetry) {
                     instance.try_number += 1;
                 }
-                self.set(task, State::Queued, commands);
+                self.set(key, State::Queued, commands);
             }
         }
         Ok(())
     }
 
-    fn expect(&self, event: Event, task: u32, states: &[State]) -> Result<(), Misfit> {
-        let state = self.tasks.get(task as usize).and_then(|instance| instance.state);
-        match state {
-            Some(state) if states.contains(&state) => Ok(()),
-            _ => Err(Misfit { event, state }),
+    fn expect(&mut self, event: Event, key: Key, states: &[State]) -> Result<&mut Instance, Misfit> {
+        match self.instances.get_mut(key) {
+            Some(instance) if instance.state.is_some_and(|state| states.contains(&state)) => Ok(instance),
+            other => Err(Misfit { event, state: other.and_then(|instance| instance.state) }),
         }
     }
 
-    fn set(&mut self, task: u32, state: State, commands: &mut Vec<Command>) {
-        let instance = &mut self.tasks[task as usize];
-        instance.state = Some(state);
-        commands.push(Command::Set { task, state, try_number: instance.try_number });
+    fn set(&mut self, key: Key, state: State, commands: &mut Vec<Command>) {
+        if let Some(instance) = self.instances.get_mut(key) {
+            instance.state = Some(state);
+            commands.push(Command::Set { key, state, try_number: instance.try_number });
+        }
     }
 
-    fn fail(&mut self, task: u32, retry: Retry, commands: &mut Vec<Command>) {
-        let node = &self.dag.tasks[task as usize];
-        let options = node.options;
-        let try_number = self.tasks[task as usize].try_number;
-        let spent: u32 =
-            node.shares.iter().map(|&other| self.tasks[other as usize].try_number.saturating_sub(1)).sum();
+    fn fail(&mut self, key: Key, retry: Retry, commands: &mut Vec<Command>) {
+        let options = self.dag.tasks[key.task as usize].options;
+        let try_number = self.instances.get(key).map_or(0, |instance| instance.try_number);
         let delay = match retry {
             Retry::Never => None,
-            _ if try_number + spent > options.retries => None,
+            _ if self.is_last_try(key) => None,
             Retry::After(delay) => Some(delay),
             Retry::AsConfigured => Some(retry_delay(options, try_number)),
         };
         match delay {
             Some(after) => {
-                self.set(task, State::UpForRetry, commands);
-                commands.push(Command::Wake { task, after });
+                self.set(key, State::UpForRetry, commands);
+                commands.push(Command::Wake { key, after });
             }
-            None => self.finish(task, State::Failed, commands),
-        }
-    }
-
-    /// Ends a task, and with it whatever that decides below.
-    fn finish(&mut self, task: u32, end: State, commands: &mut Vec<Command>) {
-        // A list, not recursion: a failure at the top of a long chain ends all of it.
-        let mut ended = vec![(task, end)];
-        while let Some((task, end)) = ended.pop() {
-            self.set(task, end, commands);
-            self.open -= 1;
-            for &next in self.dag.tasks[task as usize].downstream {
-                self.tasks[next as usize].tally.count(end);
-                if let Some(end) = self.ready(next, commands) {
-                    // Claimed at once, so that a second upstream in the list cannot end it again.
-                    self.tasks[next as usize].state = Some(end);
-                    ended.push((next, end));
-                }
-            }
-        }
-        self.end_if_done(commands);
-    }
-
-    fn consider(&mut self, task: u32, commands: &mut Vec<Command>) {
-        if let Some(end) = self.ready(task, commands) {
-            self.finish(task, end, commands);
-        }
-    }
-
-    /// Queues a task whose rule lets it run; answers with its end where the rule ends it.
-    fn ready(&mut self, task: u32, commands: &mut Vec<Command>) -> Option<State> {
-        let node = &self.dag.tasks[task as usize];
-        let instance = &mut self.tasks[task as usize];
-        if instance.state.is_some() {
-            return None;
-        }
-        match decide(node.options.trigger_rule, instance.tally, node.upstream.len() as u32) {
-            Decision::Wait => None,
-            Decision::End(end) => Some(end),
-            Decision::Run => {
-                instance.try_number = 1;
-                self.set(task, State::Queued, commands);
-                None
-            }
+            None => self.finish(key, State::Failed, commands),
         }
     }
 
@@ -281,12 +229,27 @@ impl Run {
         if self.open > 0 || self.state != RunState::Running {
             return;
         }
-        let leaves = self.dag.tasks.iter().zip(&self.tasks).filter(|(node, _)| node.downstream.is_empty());
+        let all = 0..self.dag.tasks.len() as u32;
+        let mut leaves: Vec<u32> = all.clone().filter(|&task| self.is_leaf(task)).collect();
+        if leaves.is_empty() {
+            // Teardowns and nothing else.
+            leaves = all.filter(|&task| self.dag.tasks[task as usize].downstream.is_empty()).collect();
+        }
         let failed = leaves
-            .into_iter()
-            .any(|(_, leaf)| matches!(leaf.state, Some(State::Failed | State::UpstreamFailed)));
+            .iter()
+            .flat_map(|&leaf| self.instances.of(leaf))
+            .any(|instance| matches!(instance.state, Some(State::Failed | State::UpstreamFailed)));
         self.state = if failed { RunState::Failed } else { RunState::Success };
         commands.push(Command::End(self.state));
+    }
+
+    /// Whether the end of this task counts for that of the run. As in Airflow, one that nothing but
+    /// teardowns wait for, and that is none itself; the members of a branch or a loop wait for it.
+    fn is_leaf(&self, task: u32) -> bool {
+        let role = |task: u32| self.dag.tasks[task as usize].role;
+        let downstream = self.dag.tasks[task as usize].downstream.iter().copied();
+        role(task) != Role::Teardown
+            && downstream.chain(self.dag.members(task)).all(|next| role(next) == Role::Teardown)
     }
 }
 

@@ -1,39 +1,70 @@
 //! Trigger rules: what the ends of its upstreams mean for a task.
 
 use super::State;
-use crate::dag::TriggerRule;
+use crate::dag::{Role, TriggerRule};
 
-/// How many upstreams of a task have ended, by their end.
+/// Which ends there are among the upstreams of a task instance, as a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Seen(u8);
+
+impl Seen {
+    const SUCCESS: Self = Self(1);
+    const FAILED: Self = Self(1 << 1);
+    const UPSTREAM_FAILED: Self = Self(1 << 2);
+    const SKIPPED: Self = Self(1 << 3);
+    const REMOVED: Self = Self(1 << 4);
+    /// Of the upstreams that are setups, beside the bits above.
+    const SETUP_SUCCESS: Self = Self(1 << 5);
+    const SETUP_FAILED: Self = Self(1 << 6);
+    const SETUP_SKIPPED: Self = Self(1 << 7);
+
+    const FAILURES: Self = Self(Self::FAILED.0 | Self::UPSTREAM_FAILED.0);
+    const SETUPS: Self = Self(Self::SETUP_SUCCESS.0 | Self::SETUP_FAILED.0 | Self::SETUP_SKIPPED.0);
+
+    fn any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+}
+
+/// What is known of the upstreams of a task instance. No rule asks for more than
+/// which ends there are and whether all are there, so that nobody has to count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    success: u32,
-    failed: u32,
-    upstream_failed: u32,
-    skipped: u32,
-    removed: u32,
+    /// How many have not ended.
+    pub(super) left: u32,
+    seen: Seen,
 }
 
 impl Tally {
-    /// Counts one more end.
-    pub(super) fn count(&mut self, end: State) {
-        match end {
-            State::Success => self.success += 1,
-            State::Failed => self.failed += 1,
-            State::UpstreamFailed => self.upstream_failed += 1,
-            State::Skipped => self.skipped += 1,
-            State::Removed => self.removed += 1,
+    /// Nothing has ended yet of so many.
+    pub(super) fn of(upstreams: u32) -> Self {
+        Self { left: upstreams, seen: Seen::default() }
+    }
+
+    /// Takes in one more end of an upstream of this role. Answers whether any rule might care.
+    pub(super) fn count(&mut self, end: State, role: Role) -> bool {
+        let (seen, of_setup) = match end {
+            State::Success => (Seen::SUCCESS, Seen::SETUP_SUCCESS),
+            State::Failed => (Seen::FAILED, Seen::SETUP_FAILED),
+            State::UpstreamFailed => (Seen::UPSTREAM_FAILED, Seen::SETUP_FAILED),
+            State::Skipped => (Seen::SKIPPED, Seen::SETUP_SKIPPED),
+            State::Removed => (Seen::REMOVED, Seen::SETUP_SKIPPED),
             State::Queued | State::Running | State::UpForRetry | State::UpForReschedule => {
                 unreachable!("{end} is no end")
             }
+        };
+        let before = self.seen;
+        self.seen.0 |= seen.0;
+        if role == Role::Setup {
+            self.seen.0 |= of_setup.0;
         }
+        self.left -= 1;
+        self.left == 0 || self.seen != before
     }
 
-    fn done(self) -> u32 {
-        self.success + self.failures() + self.skipped + self.removed
-    }
-
-    fn failures(self) -> u32 {
-        self.failed + self.upstream_failed
+    /// The two as one, where an instance has upstreams of its own beside those of all its siblings.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self { left: self.left + other.left, seen: Seen(self.seen.0 | other.seen.0) }
     }
 }
 
@@ -48,80 +79,53 @@ pub(super) enum Decision {
     End(State),
 }
 
-/// Decides for a task with `upstreams` upstreams. The first matching line of a
-/// rule counts, as in Airflow: a failure above shows as soon as it is certain.
-pub(super) fn decide(rule: TriggerRule, tally: Tally, upstreams: u32) -> Decision {
+/// Decides for a task. The first matching line of a rule counts, as in Airflow:
+/// a failure above shows as soon as it is certain.
+pub(super) fn decide(rule: TriggerRule, tally: Tally) -> Decision {
     use Decision::{End, Run, Wait};
     const SKIP: Decision = End(State::Skipped);
     const BLOCK: Decision = End(State::UpstreamFailed);
 
-    let all_done = tally.done() >= upstreams;
-    let failures = tally.failures() > 0;
-    if upstreams == 0 {
+    let seen = tally.seen;
+    let all_done = tally.left == 0;
+    let (success, skipped) = (seen.any(Seen::SUCCESS), seen.any(Seen::SKIPPED));
+    let (failures, removed) = (seen.any(Seen::FAILURES), seen.any(Seen::REMOVED));
+    let all_skipped = all_done && seen.0 & !Seen::SETUPS.0 == Seen::SKIPPED.0;
+    if all_done && seen == Seen::default() {
+        // There are no upstreams.
         return Run;
     }
     match rule {
         TriggerRule::Always => Run,
-        TriggerRule::AllSuccess => match tally {
-            _ if failures => BLOCK,
-            _ if tally.skipped > 0 => SKIP,
-            _ if tally.success == upstreams => Run,
-            // A removed upstream gave nothing, and nothing is what its reader cannot take.
-            _ if all_done => BLOCK,
-            _ => Wait,
+        TriggerRule::AllSuccess if failures => BLOCK,
+        TriggerRule::AllSuccess if skipped => SKIP,
+        // A removed upstream gave nothing, and nothing is what its reader cannot take.
+        TriggerRule::AllSuccess if all_done && removed => BLOCK,
+        TriggerRule::AllFailed if success || skipped => SKIP,
+        TriggerRule::AllFailed if all_done && removed => SKIP,
+        TriggerRule::AllDoneMinOneSuccess if skipped => SKIP,
+        TriggerRule::AllDoneMinOneSuccess if all_done && !success => BLOCK,
+        TriggerRule::AllSkipped if success || failures => SKIP,
+        TriggerRule::AllSkipped if all_done && removed => SKIP,
+        TriggerRule::OneSuccess if success => Run,
+        TriggerRule::OneSuccess if all_skipped => SKIP,
+        TriggerRule::OneSuccess if all_done => BLOCK,
+        TriggerRule::OneFailed if failures => Run,
+        TriggerRule::OneFailed if all_done => SKIP,
+        TriggerRule::OneDone if success || seen.any(Seen::FAILED) => Run,
+        TriggerRule::OneDone if all_done => SKIP,
+        TriggerRule::NoneFailed if failures => BLOCK,
+        TriggerRule::NoneFailedMinOneSuccess if failures => BLOCK,
+        TriggerRule::NoneFailedMinOneSuccess if all_skipped => SKIP,
+        TriggerRule::NoneSkipped if skipped => SKIP,
+        TriggerRule::AllDoneSetupSuccess if all_done && seen.any(Seen::SETUPS) => match seen {
+            _ if seen.any(Seen::SETUP_SUCCESS) => Run,
+            _ if seen.any(Seen::SETUP_FAILED) => BLOCK,
+            _ => SKIP,
         },
-        TriggerRule::AllFailed => match tally {
-            _ if tally.success > 0 || tally.skipped > 0 => SKIP,
-            _ if tally.failures() == upstreams => Run,
-            _ if all_done => SKIP,
-            _ => Wait,
-        },
-        TriggerRule::AllDone if all_done => Run,
-        TriggerRule::AllDoneMinOneSuccess => match tally {
-            _ if tally.skipped > 0 => SKIP,
-            _ if all_done && tally.success == 0 => BLOCK,
-            _ if all_done => Run,
-            _ => Wait,
-        },
-        TriggerRule::AllSkipped => match tally {
-            _ if tally.success > 0 || failures => SKIP,
-            _ if tally.skipped == upstreams => Run,
-            _ if all_done => SKIP,
-            _ => Wait,
-        },
-        TriggerRule::OneSuccess => match tally {
-            _ if tally.success > 0 => Run,
-            _ if tally.skipped == upstreams => SKIP,
-            _ if all_done => BLOCK,
-            _ => Wait,
-        },
-        TriggerRule::OneFailed => match tally {
-            _ if failures => Run,
-            _ if all_done => SKIP,
-            _ => Wait,
-        },
-        TriggerRule::OneDone => match tally {
-            _ if tally.success > 0 || tally.failed > 0 => Run,
-            _ if all_done => SKIP,
-            _ => Wait,
-        },
-        TriggerRule::NoneFailed => match tally {
-            _ if failures => BLOCK,
-            _ if all_done => Run,
-            _ => Wait,
-        },
-        TriggerRule::NoneFailedMinOneSuccess => match tally {
-            _ if failures => BLOCK,
-            _ if tally.skipped == upstreams => SKIP,
-            _ if all_done => Run,
-            _ => Wait,
-        },
-        TriggerRule::NoneSkipped => match tally {
-            _ if tally.skipped > 0 => SKIP,
-            _ if all_done => Run,
-            _ => Wait,
-        },
-        TriggerRule::AllDone => Wait,
+        // Nothing speaks against it, and everything is known.
+        _ if all_done => Run,
+        _ => Wait,
     }
 }
 
@@ -131,18 +135,22 @@ mod tests {
     use Decision::{End, Run, Wait};
 
     /// `s` success, `f` failed, `u` upstream_failed, `k` skipped, of three upstreams.
+    /// In capitals where the upstream is a setup.
     fn of_three(rule: TriggerRule, ends: &str) -> Decision {
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(3);
         for end in ends.chars() {
-            tally.count(match end {
+            let role = if end.is_uppercase() { Role::Setup } else { Role::Work };
+            let end = match end.to_ascii_lowercase() {
                 's' => State::Success,
                 'f' => State::Failed,
                 'u' => State::UpstreamFailed,
                 'k' => State::Skipped,
+                'r' => State::Removed,
                 _ => unreachable!(),
-            });
+            };
+            tally.count(end, role);
         }
-        decide(rule, tally, 3)
+        decide(rule, tally)
     }
 
     #[test]
@@ -152,6 +160,7 @@ mod tests {
         #[rustfmt::skip]
         let table = [
             // rule                               ""    "s"   "f"    "k"   "sss" "sfk"  "kkk" "fuf" "ssk"
+            (TriggerRule::AllDoneSetupSuccess,    [Wait, Wait, Wait,  Wait, Run,  Run,   Run,  Run,   Run]),
             (TriggerRule::AllSuccess,             [Wait, Wait, block, skip, Run,  block, skip, block, skip]),
             (TriggerRule::AllFailed,              [Wait, skip, Wait,  skip, skip, skip,  skip, Run,   skip]),
             (TriggerRule::AllDone,                [Wait, Wait, Wait,  Wait, Run,  Run,   Run,  Run,   Run]),
@@ -175,7 +184,29 @@ mod tests {
     }
 
     #[test]
+    fn one_setup_has_to_succeed_where_there_are_any() {
+        let decided = ["fkS", "sFK", "sKU", "sKK", "sK", "FS", "Sfk", "Kkk"]
+            .map(|ends| of_three(TriggerRule::AllDoneSetupSuccess, ends));
+        let (skip, block) = (End(State::Skipped), End(State::UpstreamFailed));
+        assert_eq!(decided, [Run, block, block, skip, Wait, Wait, Run, skip]);
+    }
+
+    #[test]
+    fn a_setup_that_was_skipped_is_skipped_for_every_rule() {
+        assert_eq!(of_three(TriggerRule::OneSuccess, "KKK"), End(State::Skipped));
+        assert_eq!(of_three(TriggerRule::NoneFailedMinOneSuccess, "KkK"), End(State::Skipped));
+    }
+
+    #[test]
+    fn nothing_came_of_a_removed_upstream() {
+        assert_eq!(of_three(TriggerRule::AllSuccess, "ssr"), End(State::UpstreamFailed));
+        assert_eq!(of_three(TriggerRule::AllFailed, "ffr"), End(State::Skipped));
+        assert_eq!(of_three(TriggerRule::AllSkipped, "kkr"), End(State::Skipped));
+        assert_eq!(of_three(TriggerRule::AllDone, "rrr"), Run);
+    }
+
+    #[test]
     fn without_upstreams_every_rule_runs() {
-        assert_eq!(decide(TriggerRule::OneFailed, Tally::default(), 0), Run);
+        assert_eq!(decide(TriggerRule::OneFailed, Tally::default()), Run);
     }
 }

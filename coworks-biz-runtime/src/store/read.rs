@@ -86,6 +86,35 @@ impl Reader {
             .transpose()
     }
 
+    /// What the instances of a mapped task have pushed under `key`, by their map indexes: one for
+    /// each item of `list`, and none where that has not succeeded.
+    pub fn mapped_xcoms(
+        &self,
+        run: i64,
+        list: &str,
+        task: &str,
+        key: &str,
+    ) -> Result<Vec<Option<Json>>, StoreError> {
+        let items = self.list(
+            "SELECT outcome FROM task_instance
+             WHERE run = ? AND task_id = ? AND map_index = -1 AND state = 'success'",
+            params![run, list],
+            |row| row.get::<_, Option<u32>>(0),
+        )?;
+        let items = items.into_iter().flatten().next().unwrap_or(0);
+        let mut values = vec![None; items as usize];
+        let rows: Vec<(u32, _, _)> = self.list(
+            "SELECT map_index, value, blob FROM xcom
+             WHERE run = ? AND task_id = ? AND map_index >= 0 AND map_index < ? AND key = ?",
+            params![run, task, items, key],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
+        for (index, value, blob) in rows {
+            values[index as usize] = Some(self.blobs.load(value, blob)?);
+        }
+        Ok(values)
+    }
+
     /// The log of a run, of one task when one is given, in the order it was written.
     pub fn logs(&self, run: i64, task: Option<&str>) -> Result<Vec<LogRecord>, StoreError> {
         self.list(
@@ -137,7 +166,7 @@ pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<T
     connection
         .prepare_cached(
             "SELECT task_id, map_index, state, try_number, interruptions, generation, start_date, end_date,
-                    due_at, waits_for, error
+                    due_at, waits_for, error, outcome
              FROM task_instance WHERE run = ? ORDER BY task_id, map_index",
         )?
         .query_map([run], |row| {
@@ -154,6 +183,7 @@ pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<T
                 due_at: time(row, 8)?,
                 waits_for: object(row, 9)?,
                 error: row.get(10)?,
+                outcome: row.get(11)?,
             })
         })?
         .collect()

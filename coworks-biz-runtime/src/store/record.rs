@@ -54,6 +54,8 @@ pub struct TaskRecord {
     pub interruptions: u32,
     /// The generation of its call.
     pub generation: u32,
+    /// What its success means beyond itself: the arm of a branch, the number of items of a list.
+    pub outcome: Option<u32>,
     /// When the current try began.
     pub start_date: Option<DateTime<Utc>>,
     /// When the last attempt ended.

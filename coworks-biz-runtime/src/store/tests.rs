@@ -42,6 +42,7 @@ fn task(run: i64, state: State) -> TaskRecord {
         try_number: 1,
         interruptions: 2,
         generation: 3,
+        outcome: Some(4),
         start_date: Some(at(10)),
         end_date: None,
         due_at: Some(at(20)),
@@ -88,6 +89,71 @@ fn what_was_committed_is_read_back() {
     assert_eq!(reader.logs(1, Some("a")).unwrap()[0].records, "{}\n");
     assert_eq!(writer.next_run().unwrap(), 2);
     assert!(writer.has_logical_date("first", at(5)).unwrap());
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let first = rusqlite::Connection::open(&path).unwrap();
+    first.execute_batch(include_str!("schema/1.sql")).unwrap();
+    first.pragma_update(None, "application_id", 0x4357_627a).unwrap();
+    first.pragma_update(None, "user_version", 1).unwrap();
+    first
+        .execute_batch(
+            "INSERT INTO dag_run VALUES
+                 (1, 'first', 'r', 'u', 'manual', 'running', 'v', 'null', 5, 5, 5, 1, NULL);
+             INSERT INTO task_instance VALUES
+                 (1, 'a', -1, 'up_for_retry', 1, 2, 3, 10, 11, 20, NULL, 'why');",
+        )
+        .unwrap();
+    drop(first);
+    assert!(matches!(Reader::open(&path), Err(StoreError::Older { .. })));
+
+    let mut writer = open(&path).unwrap();
+    let before = writer.tasks(1).unwrap().remove(0);
+    assert_eq!((before.state, before.outcome), (State::UpForRetry, None));
+    writer.commit(&[Write::Task { record: task(1, State::Success), at: at(30) }]).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!(reader.named(None, "r").unwrap().len(), 1);
+    assert_eq!(reader.tasks(1).unwrap()[0].outcome, Some(4));
+    drop((reader, writer));
+    drop(open(&path).unwrap());
+}
+
+#[test]
+fn the_outputs_of_a_loop_are_one_for_each_item() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    let large = Json::encode(&"x".repeat(100_000)).unwrap();
+    let small = Json::encode(&7).unwrap();
+    let blobs = writer.blobs();
+    let xcom = |task_id: &str, map_index: i32, key: &str, json: &Json| Write::XCom {
+        run: 1,
+        task_id: task_id.into(),
+        map_index,
+        key: key.into(),
+        value: blobs.store(json).unwrap(),
+    };
+    let list = |items| TaskRecord { task_id: "list".into(), outcome: items, ..task(1, State::Success) };
+    let read = |list: &str| Reader::open(&path).unwrap().mapped_xcoms(1, list, "each", "k").unwrap();
+    let writes = [
+        xcom("each", 0, "k", &small),
+        xcom("each", 2, "k", &large),
+        xcom("each", 1, "other", &small),
+        // Left by an earlier try that had more items.
+        xcom("each", 3, "k", &small),
+        xcom("each", -1, "k", &small),
+        xcom("eachother", 1, "k", &small),
+    ];
+    writer.commit(&writes).unwrap();
+    assert_eq!(read("list"), [], "nothing was expanded");
+    writer.commit(&[Write::Task { record: list(Some(3)), at: at(1) }]).unwrap();
+    assert_eq!(read("list"), [Some(small), None, Some(large)]);
+    writer.commit(&[Write::Task { record: list(Some(0)), at: at(1) }]).unwrap();
+    assert_eq!(read("list"), []);
+    assert_eq!(read("missing"), []);
 }
 
 #[test]

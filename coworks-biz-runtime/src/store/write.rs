@@ -208,7 +208,7 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
             let waits_for = waits_for.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
             transaction
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO task_instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO task_instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
                 .execute(params![
                     record.run,
@@ -223,6 +223,7 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                     micros(&record.due_at),
                     waits_for,
                     record.error,
+                    record.outcome,
                 ])?;
             transaction
                 .prepare_cached(

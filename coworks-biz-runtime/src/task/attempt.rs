@@ -1,16 +1,16 @@
 //! What is attempted, and how it ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 
+use super::output::{HEADERS, STATUS_CODE};
 use super::{DagRun, Definition};
 use crate::dag::Task;
 use crate::error::{Result, Retry};
-use crate::run::Ending;
+use crate::run::{Ending, Key};
 use crate::tech::Answer;
-use crate::value::Object;
-use crate::value::{Json, RETURN_VALUE};
+use crate::value::{Json, Object, RETURN_VALUE};
 
 /// What is to be attempted.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Attempt {
     pub map_index: i32,
     /// The try, from 1.
     pub try_number: u32,
+    /// Whether no other try would follow if this one failed now.
+    pub last_try: bool,
     /// The generation of its call.
     pub generation: u32,
     /// When this try began; it began earlier than this attempt when it was deferred meanwhile.
@@ -37,6 +39,11 @@ impl Attempt {
     /// The task.
     pub fn node(&self) -> &'static Task {
         &self.definition.dag.tasks[self.task as usize]
+    }
+
+    /// The task instance.
+    pub fn key(&self) -> Key {
+        Key { task: self.task, map_index: self.map_index }
     }
 }
 
@@ -54,9 +61,9 @@ pub enum Resume {
 /// What an attempt waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// The object that has to appear.
-    pub object: Object,
-    /// The deadline.
+    /// The object that has to appear; `None` where it is only for the moment to come.
+    pub object: Option<Object>,
+    /// The moment, or the deadline of the object.
     pub until: DateTime<Utc>,
 }
 
@@ -69,6 +76,8 @@ pub struct End {
     pub error: Option<String>,
     /// What it pushed.
     pub xcoms: Vec<(String, Json)>,
+    /// The items of its list, where it is that of a loop: each is the `return_value` at its map index.
+    pub items: Vec<Json>,
     /// What it waits for, where it was deferred.
     pub wait: Option<Wait>,
     /// The objects that are not needed any more once this end is committed and the task is over.
@@ -84,6 +93,7 @@ impl End {
             ending: Ending::Failed(Retry::AsConfigured),
             error: Some(error.into()),
             xcoms: Vec::new(),
+            items: Vec::new(),
             wait: None,
             delete: Vec::new(),
             log: String::new(),
@@ -97,14 +107,31 @@ pub(super) struct Outcome {
     pub(super) xcoms: Vec<(String, Json)>,
     pub(super) wait: Option<Wait>,
     pub(super) delete: Vec<Object>,
+    /// The arm, where it is a branch.
+    pub(super) chosen: Option<u32>,
+    /// The items, where it is the list of a loop.
+    pub(super) items: Option<Vec<Json>>,
 }
 
 impl Outcome {
+    /// What it means for the task.
+    pub(super) fn ending(&self) -> Ending {
+        match (&self.wait, self.chosen, &self.items) {
+            (Some(_), ..) => Ending::Deferred,
+            (None, Some(arm), _) => Ending::Chosen(arm),
+            (None, None, Some(items)) => Ending::Mapped(items.len() as u32),
+            (None, None, None) => Ending::Success,
+        }
+    }
+
     /// The XComs of an answer.
     pub(super) fn answer(&mut self, answer: Answer) -> Result<()> {
-        self.push("status_code", Json::encode(&answer.status)?);
-        if let Some(value) = answer.value {
-            self.push(RETURN_VALUE, value);
+        let Answer { status, value, headers } = answer;
+        self.push(STATUS_CODE, Json::encode(&status)?);
+        for (key, json) in [(RETURN_VALUE, value), (HEADERS, headers)] {
+            if let Some(json) = json {
+                self.push(key, json);
+            }
         }
         Ok(())
     }
@@ -112,4 +139,13 @@ impl Outcome {
     pub(super) fn push(&mut self, key: &str, value: Json) {
         self.xcoms.push((key.to_owned(), value));
     }
+}
+
+/// What an attempt leaves beside its result.
+#[derive(Debug, Default)]
+pub(super) struct Side {
+    /// What was pushed by name.
+    pub(super) pushed: Arc<Mutex<Vec<(String, Json)>>>,
+    /// Answers that were read and refused.
+    pub(super) refused: Mutex<Vec<Object>>,
 }

@@ -8,10 +8,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Host;
+use super::shape::variable;
+use super::upstream::{self, Input};
 use crate::config::Secret;
+use crate::dag::Dag;
 use crate::error::{Error, Result};
+use crate::run::Key;
 use crate::tech::Identity;
-use crate::value::{Json, Output, RETURN_VALUE};
+use crate::value::{self, Json, Output, RETURN_VALUE};
 
 /// A run, as its tasks see it.
 #[derive(Debug)]
@@ -98,16 +102,11 @@ pub struct Context {
     pub data_interval: DataInterval,
     /// The run.
     pub dag_run: Arc<DagRun>,
+    pub(super) dag: &'static Dag,
+    pub(super) key: Key,
     pub(super) inputs: Arc<[Input]>,
     pub(super) pushed: Arc<Mutex<Vec<(String, Json)>>>,
     pub(super) host: Arc<dyn Host>,
-}
-
-/// The output of an upstream, fetched before the function is called.
-#[derive(Debug, Clone)]
-pub(super) struct Input {
-    pub(super) task_id: &'static str,
-    pub(super) value: Option<Json>,
 }
 
 impl Context {
@@ -120,14 +119,29 @@ impl Context {
     ///
     /// The task must have ended: order it before this one with `>>`. One that
     /// pushed nothing is an error, unless `T` takes JSON `null`, as `Option` does.
+    ///
+    /// In a loop, that of a task of the same loop is that of the same item, and that of its list
+    /// is the item. Elsewhere the output of a task in a loop is the list of all that there are:
+    /// in the order of the items, with `null` for those that pushed nothing.
     pub async fn xcom_pull<T: DeserializeOwned>(&self, task_id: &str) -> Result<T> {
-        self.xcom_pull_key(task_id, RETURN_VALUE).await
+        let Some(task) = self.dag.task(task_id).filter(|_| value::has_replies::<T>()) else {
+            return self.xcom_pull_key(task_id, RETURN_VALUE).await;
+        };
+        let value = upstream::output(&*self.host, self.dag, &self.dag_run, self.key, task, true).await?;
+        take(value.as_ref(), task_id, RETURN_VALUE)
     }
 
     /// What a task of this run pushed under `key`.
     pub async fn xcom_pull_key<T: DeserializeOwned>(&self, task_id: &str, key: &str) -> Result<T> {
-        let value = self.host.xcom(&self.dag_run, task_id, -1, key).await?;
+        let value = match self.dag.task(task_id) {
+            Some(task) => self.upstream(task, key).await?,
+            None => self.host.xcom(&self.dag_run, task_id, -1, key).await?,
+        };
         take(value.as_ref(), task_id, key)
+    }
+
+    pub(super) async fn upstream(&self, task: u32, key: &str) -> Result<Option<Json>> {
+        upstream::xcom(&*self.host, self.dag, &self.dag_run, self.key, task, key).await
     }
 
     /// Pushes a value under `key`. It is stored with the output of this
@@ -148,6 +162,11 @@ impl Context {
         self.host.secrets().get(name).map_err(|e| Error::fatal(e.to_string()))
     }
 
+    /// A variable by its name, from `COWORKS_VAR_<NAME>` or `AIRFLOW_VAR_<NAME>`.
+    pub async fn var(&self, name: &str) -> Result<String> {
+        self.host.secrets().variable(name).map_err(|e| Error::fatal(e.to_string()))
+    }
+
     /// For the code of `#[biz]`: the input at this place of the task's list.
     #[doc(hidden)]
     pub fn input<T: Output>(&self, place: usize) -> Result<T> {
@@ -155,6 +174,22 @@ impl Context {
             Error::fatal(format!("`{}` has no input {place}: this is an error of coworks-biz", self.task_id))
         })?;
         take(input.value.as_ref(), input.task_id, RETURN_VALUE)
+    }
+
+    /// For the code of `#[biz]`: the same, of the type that `witness` has.
+    #[doc(hidden)]
+    pub fn input_as<T: Output>(&self, place: usize, _witness: Option<T>) -> Result<T> {
+        self.input(place)
+    }
+
+    /// For the code of `#[biz]`: a variable of the pattern of the arm that was chosen; the input
+    /// at this place is that of the branch.
+    #[doc(hidden)]
+    pub fn binding<T: Output>(&self, place: usize, name: &str, _witness: Option<T>) -> Result<T> {
+        let variables = self.inputs.get(place).and_then(|input| input.value.as_ref());
+        let variables =
+            variables.ok_or_else(|| Error::fatal(format!("`{name}` is of an arm that was not chosen")))?;
+        variable(variables, name)
     }
 }
 

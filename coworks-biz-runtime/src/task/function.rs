@@ -48,3 +48,19 @@ pub fn finish_blocking<R: TaskReturn>(call: impl FnOnce() -> R + Send + 'static)
     };
     Work { future: future.boxed(), stops: false }
 }
+
+/// The same as [`finish`], of a function whose output is known to be `T`.
+pub fn finish_as<T, F>(future: F) -> Work
+where
+    F: Future<Output: TaskReturn<Output = T>> + Send + 'static,
+{
+    finish(future)
+}
+
+/// The same as [`finish_blocking`], of a function whose output is known to be `T`.
+pub fn finish_blocking_as<T, R>(call: impl FnOnce() -> R + Send + 'static) -> Work
+where
+    R: TaskReturn<Output = T>,
+{
+    finish_blocking(call)
+}

@@ -1,13 +1,12 @@
 //! The members of an asynchronous call: `call > wait > read`, which are one
 //! logical call. The member that finds the answer missing or refused asks again.
 
-use super::attempt::{Attempt, Outcome, Resume, Wait};
-use super::perform::Side;
+use super::attempt::{Attempt, Outcome, Resume, Side, Wait};
+use super::upstream::inputs;
 use super::{Context, Member};
 use crate::error::{Error, Result};
-use crate::tech::{Answer, Arguments, AsyncCall, Client, Look, Unread, read_envelope};
-use crate::value::Json;
-use crate::value::Object;
+use crate::tech::{Answer, Arguments, AsyncCall, Client, Look, Unread, Wanted, read_envelope};
+use crate::value::{Json, Object};
 
 pub(super) struct Group<'a> {
     pub(super) call: &'static AsyncCall,
@@ -37,7 +36,7 @@ impl Group<'_> {
         self.services().results().await.check(bucket).await?;
         self.send(&object).await?;
         let mut outcome = Outcome::default();
-        outcome.push("cws_name", Json::encode(self.call.call.service.name())?);
+        outcome.push("cws_name", Json::encode(&self.call.call.service.name())?);
         outcome.push("bucket", Json::encode(&object.bucket)?);
         outcome.push("key", Json::encode(&object.key)?);
         Ok(outcome)
@@ -77,17 +76,21 @@ impl Group<'_> {
                     self.look_late(&asked_now).await?;
                 }
                 let bytes = self.fetch(&asked_now).await?.ok_or_else(|| gone(&asked_now))?;
-                return self.done(&first, self.answer(&first, &asked_now, &bytes)?);
+                let answer = self.answer(&first, &asked_now, &bytes, self.attempt.last_try)?;
+                return self.done(&first, answer);
             }
             None => match self.newest(&first).await? {
-                Some((object, bytes)) => match self.answer(&first, &object, &bytes) {
-                    Ok(answer) => return self.done(&first, answer),
-                    Err(refused) => refused,
-                },
+                // What an earlier try was refused is the last word only where this one cannot ask.
+                Some((object, bytes)) => {
+                    match self.answer(&first, &object, &bytes, self.attempt.last_try && !self.can_ask()) {
+                        Ok(answer) => return self.done(&first, answer),
+                        Err(refused) => refused,
+                    }
+                }
                 None => gone(&first),
             },
         };
-        if self.attempt.try_number == 1 || refused.is_fatal() {
+        if !self.can_ask() || refused.is_fatal() {
             return Err(refused);
         }
         tracing::warn!("{refused}; asking again");
@@ -111,9 +114,15 @@ impl Group<'_> {
         self.services().results().await.read(object).await
     }
 
-    fn answer(&self, first: &Object, object: &Object, bytes: &[u8]) -> Result<Answer> {
+    /// Whether this try of `read` asks again. Before the first one, `call` has asked.
+    fn can_ask(&self) -> bool {
+        self.attempt.try_number > 1
+    }
+
+    fn answer(&self, first: &Object, object: &Object, bytes: &[u8], last_try: bool) -> Result<Answer> {
         tracing::info!("{} bytes from {object}", bytes.len());
-        match read_envelope(bytes, self.call.call.output.as_ref(), &object.to_string()) {
+        let (output, what) = (self.call.call.output.as_ref(), &object.to_string());
+        match read_envelope(bytes, &Wanted { output, last_try, what }) {
             Ok(answer) => Ok(answer),
             Err(Unread::Unfit(error)) => Err(error),
             Err(Unread::Refused(error)) => {
@@ -141,7 +150,7 @@ impl Group<'_> {
     fn defer(&self, object: Object) -> Outcome {
         let until = self.attempt.started + self.call.timeout;
         tracing::debug!("waits for {object}");
-        Outcome { wait: Some(Wait { object, until }), ..Outcome::default() }
+        Outcome { wait: Some(Wait { object: Some(object), until }), ..Outcome::default() }
     }
 
     /// The last look, after the deadline: no wait gives up without one.
@@ -167,7 +176,14 @@ impl Group<'_> {
     }
 
     async fn send(&self, object: &Object) -> Result<()> {
-        let arguments = self.arguments.map(|make| make(&self.context)).transpose()?.unwrap_or_default();
+        let arguments = match self.arguments {
+            Some(make) => {
+                // Whoever asks again, what is sent is made of the inputs of `call`.
+                let inputs = inputs(&self.context.host, self.attempt, self.submit).await?;
+                make(&Context { inputs, ..self.context.clone() })?
+            }
+            None => Arguments::default(),
+        };
         let who =
             self.attempt.run.identity(self.submit_id(), self.attempt.map_index, self.attempt.generation);
         self.services().submit(&self.call.call, &arguments, &who, object).await

@@ -9,7 +9,12 @@ mod function;
 #[cfg(feature = "s3")]
 mod group;
 mod log;
+mod needs;
+mod output;
 mod perform;
+mod sensor;
+mod shape;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -17,13 +22,17 @@ use futures_util::future::BoxFuture;
 
 pub use self::attempt::{Attempt, End, Resume, Wait};
 pub use self::context::{Conf, Context, DagRun, DataInterval, FromContext};
-pub use self::function::{Runner, Work, finish, finish_blocking};
+pub use self::function::{Runner, Work, finish, finish_as, finish_blocking, finish_blocking_as};
 pub use self::log::Capture;
+pub use self::needs::Missing;
 pub use self::perform::{LARGEST_OUTPUT, attempt};
+pub use self::shape::{
+    Callee, Choice, Items, Takes, item_of, items, list_of, maybe_of, output_of, takes, value, value_of,
+};
 use crate::config::Secrets;
-use crate::dag::{Dag, Task};
+use crate::dag::Dag;
 use crate::error::Result;
-use crate::tech::{Arguments, AsyncCall, Call, Client, Token};
+use crate::tech::{Arguments, AsyncCall, Call, Client, SensorCall};
 use crate::value::{Json, Type};
 
 /// A business service, as `#[biz]` leaves it: a type that names its [`Definition`].
@@ -45,25 +54,54 @@ pub struct Definition {
     pub bodies: &'static [Body],
     /// The type of its `conf`; `None` when it takes any.
     pub conf: Option<Type>,
+    /// What a run gets that is triggered without a conf; `None` where it needs one.
+    pub default_conf: Option<fn() -> Result<Json>>,
+    /// What the arguments of its calls name; without them it cannot run.
+    pub required: Names,
+    /// What its functions name; they may do without.
+    pub asked: Names,
 }
 
 impl Definition {
-    /// The names of the secrets that its calls are known to need.
-    pub fn secrets(&self) -> impl Iterator<Item = &'static str> {
-        self.calls().filter_map(|(_, call)| match call.token {
-            Token::Secret(name) => Some(name),
-            Token::None | Token::Literal(_) => None,
-        })
-    }
+    /// No tasks.
+    pub const EMPTY: Self = Self {
+        dag: &Dag::EMPTY,
+        bodies: &[],
+        conf: None,
+        default_conf: None,
+        required: Names::NONE,
+        asked: Names::NONE,
+    };
+}
 
-    /// Its calls, each once, with the task that sends it.
-    pub fn calls(&self) -> impl Iterator<Item = (&'static Task, &'static Call)> {
-        self.dag.tasks.iter().zip(self.bodies).filter_map(|(task, body)| match body {
-            Body::Call { call, .. } => Some((task, *call)),
-            Body::Group { member: Member::Submit, call, .. } => Some((task, &call.call)),
-            Body::Function(_) | Body::Group { .. } => None,
-        })
-    }
+/// The names that `secret("..")` and `var("..")` have as literals in a biz.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    /// Of secrets.
+    pub secrets: &'static [&'static str],
+    /// Of variables.
+    pub variables: &'static [&'static str],
+}
+
+impl Names {
+    /// None.
+    pub const NONE: Self = Self { secrets: &[], variables: &[] };
+}
+
+/// What a biz can be triggered with by its schedule, which brings nothing along.
+#[diagnostic::on_unimplemented(
+    message = "a scheduled run brings no conf, so `{Self}` must be `Default`",
+    label = "not `Default`",
+    note = "add `#[derive(Default)]` to `{Self}`, or take `Option<{Self}>`"
+)]
+pub trait ScheduledConf: Default + serde::Serialize {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default + serde::Serialize> ScheduledConf for T {}
+
+/// The conf of a run that is triggered without one.
+pub fn default_conf<T: ScheduledConf>() -> Result<Json> {
+    Json::encode(&T::default())
 }
 
 /// What a task does.
@@ -89,6 +127,22 @@ pub enum Body {
         /// The index of the group's `call`.
         submit: u32,
     },
+    /// Calls a service until it succeeds.
+    Sensor {
+        /// The call.
+        call: &'static SensorCall,
+        /// What it takes from values.
+        arguments: Option<fn(&Context) -> Result<Arguments>>,
+    },
+    /// Chooses an arm.
+    Branch(fn(&Context) -> Result<Choice>),
+    /// Evaluates the list of a loop.
+    Map(fn(&Context) -> Result<Items>),
+    /// Hands on the output of the arm that was chosen.
+    Join {
+        /// The index of the branch.
+        branch: u32,
+    },
 }
 
 /// A member of the group of an asynchronous call.
@@ -113,13 +167,24 @@ pub trait Host: Send + Sync + 'static {
         key: &'a str,
     ) -> BoxFuture<'a, Result<Option<Json>>>;
 
+    /// What the instances of a mapped task have pushed under `key`, in the order of their map
+    /// indexes: `None` for each that has pushed nothing. `list` is the task whose items it is
+    /// mapped over; where that has given none, they are none.
+    fn mapped_xcoms<'a>(
+        &'a self,
+        run: &'a DagRun,
+        list: &'a str,
+        task_id: &'a str,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Option<Json>>>>;
+
     /// Takes a piece of the log of an attempt that is still under way.
     fn log(&self, attempt: &Attempt, records: String);
 
     /// What calls services.
     fn services(&self) -> &Client;
 
-    /// Where secrets come from.
+    /// Where secrets and variables come from.
     fn secrets(&self) -> &Arc<Secrets>;
 
     /// The name of this engine in the keys of asynchronous results.

@@ -1,6 +1,7 @@
 //! An attempt from its start to its end, whatever the code in it does.
 
 use std::any::Any;
+use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,14 +9,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tracing::Instrument;
 
-use super::attempt::{Attempt, End, Outcome};
-use super::context::Input;
+use super::attempt::{Attempt, End, Outcome, Side};
 use super::log::Log;
-use super::{Body, Context, Host};
+use super::upstream::inputs;
+use super::{Body, Choice, Context, Host, Items, sensor};
 use crate::config::Secrets;
+use crate::dag::Kind;
 use crate::error::{Error, Result};
 use crate::run::Ending;
-use crate::value::{Json, Object, RETURN_VALUE};
+use crate::value::{Json, RETURN_VALUE};
 
 /// The largest output of a task, in bytes of JSON.
 pub const LARGEST_OUTPUT: usize = 64 * 1024 * 1024;
@@ -29,7 +31,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
     let secrets = Arc::clone(host.secrets());
     let log = Log::new(Arc::clone(&secrets));
     let node = attempt.node();
-    let span = tracing::error_span!(target: "coworks_biz::task", "task", task_id = node.task_id);
+    let span = tracing::error_span!(target: "coworks_biz::task", "task", task_id = node.task_id, map_index = attempt.map_index);
     log.attach(&span);
     let side = Side::default();
     let work = perform(&host, &attempt, &side).instrument(span.clone());
@@ -49,11 +51,13 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
     let result = result.and_then(|mut outcome| {
         outcome.xcoms.append(&mut side.pushed.lock().unwrap_or_else(|e| e.into_inner()));
         outcome.xcoms.iter().try_for_each(|(key, value)| storable(&secrets, key, value))?;
+        for (index, item) in outcome.items.iter().flatten().enumerate() {
+            storable(&secrets, format_args!("item {index}"), item)?;
+        }
         Ok(outcome)
     });
     let (ending, error, outcome) = match result {
-        Ok(outcome) if outcome.wait.is_some() => (Ending::Deferred, None, outcome),
-        Ok(outcome) => (Ending::Success, None, outcome),
+        Ok(outcome) => (outcome.ending(), None, outcome),
         Err(error) => {
             let text = secrets.scrub(&error.to_string()).into_owned();
             span.in_scope(|| tracing::error!("{text}"));
@@ -61,27 +65,18 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
             (Ending::Failed(error.retry()), Some(text), Outcome { delete, ..Outcome::default() })
         }
     };
-    let Outcome { xcoms, wait, delete } = outcome;
-    End { ending, error, xcoms, wait, delete, log: log.take_all() }
-}
-
-/// What an attempt leaves beside its result.
-#[derive(Debug, Default)]
-pub(super) struct Side {
-    /// What was pushed by name.
-    pushed: Arc<Mutex<Vec<(String, Json)>>>,
-    /// Answers that were read and refused.
-    pub(super) refused: Mutex<Vec<Object>>,
+    let Outcome { xcoms, wait, delete, items, .. } = outcome;
+    End { ending, error, xcoms, items: items.unwrap_or_default(), wait, delete, log: log.take_all() }
 }
 
 async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result<Outcome> {
     let limit = attempt.node().options.execution_timeout;
     let context = context(host, attempt, &side.pushed).await?;
+    let mut outcome = Outcome::default();
     match &attempt.definition.bodies[attempt.task as usize] {
         Body::Function(runner) => {
             let work = runner(&context)?;
             let output = within(limit, work.stops, work.future).await?;
-            let mut outcome = Outcome::default();
             if let Some(output) = output {
                 outcome.push(RETURN_VALUE, output);
             }
@@ -90,9 +85,9 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
         Body::Call { call, arguments } => {
             let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
             let who = attempt.run.identity(context.task_id, attempt.map_index, attempt.generation);
-            let answer = within(limit, true, host.services().call(call, &arguments, &who)).await?;
-            let mut outcome = Outcome::default();
-            outcome.push("cws_name", Json::encode(call.service.name())?);
+            let call_it = host.services().call(call, &arguments, &who, attempt.last_try);
+            let answer = within(limit, true, call_it).await?;
+            outcome.push("cws_name", Json::encode(&call.service.name())?);
             outcome.answer(answer)?;
             Ok(outcome)
         }
@@ -101,6 +96,47 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
             let (arguments, submit) = (*arguments, *submit);
             let group = super::group::Group { call, arguments, submit, attempt, context, side };
             within(limit, true, group.perform(*member)).await
+        }
+        Body::Sensor { call, arguments } => {
+            let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
+            within(limit, true, sensor::poke(call, &arguments, attempt, host.services())).await
+        }
+        Body::Branch(choose) => {
+            let choice = choose(&context)?;
+            let Choice { arm, .. } = choice;
+            let label = match attempt.node().kind {
+                Kind::Branch { arms } => arms.get(arm as usize).map(|arm| arm.label),
+                _ => None,
+            };
+            let label = label.ok_or_else(|| {
+                Error::fatal(format!(
+                    "`{}` has no arm {arm}: this is an error of coworks-biz",
+                    context.task_id
+                ))
+            })?;
+            tracing::info!("chooses {label}");
+            outcome.push(RETURN_VALUE, Json::encode(label)?);
+            outcome.push("arm", Json::encode(&arm)?);
+            outcome.push("bindings", choice.variables()?);
+            outcome.chosen = Some(arm);
+            Ok(outcome)
+        }
+        Body::Map(list) => {
+            let Items(items) = list(&context)?;
+            if i32::try_from(items.len()).is_err() {
+                return Err(Error::fatal(format!("{} items are more than a loop can have", items.len())));
+            }
+            tracing::info!("{} items", items.len());
+            outcome.items = Some(items);
+            Ok(outcome)
+        }
+        Body::Join { branch } => {
+            let arm = context.upstream(*branch, "arm").await?;
+            let arm = arm.map(|arm| arm.decode::<usize>()).transpose()?;
+            if let Some(output) = arm.and_then(|arm| context.inputs.get(arm)?.value.clone()) {
+                outcome.push(RETURN_VALUE, output);
+            }
+            Ok(outcome)
         }
         #[cfg(not(feature = "s3"))]
         Body::Group { .. } => Err(Error::fatal(
@@ -135,12 +171,6 @@ async fn context(
 ) -> Result<Context> {
     let node = attempt.node();
     let run = &attempt.run;
-    let mut inputs = Vec::with_capacity(node.inputs.len());
-    for &upstream in node.inputs {
-        let task_id = attempt.definition.dag.tasks[upstream as usize].task_id;
-        let value = host.xcom(run, task_id, -1, RETURN_VALUE).await?;
-        inputs.push(Input { task_id, value });
-    }
     Ok(Context {
         dag_id: run.dag_id,
         run_id: Arc::clone(&run.run_id),
@@ -150,14 +180,16 @@ async fn context(
         logical_date: run.logical_date,
         data_interval: run.data_interval,
         dag_run: Arc::clone(run),
-        inputs: inputs.into(),
+        dag: attempt.definition.dag,
+        key: attempt.key(),
+        inputs: inputs(host, attempt, attempt.task).await?,
         pushed: Arc::clone(pushed),
         host: Arc::clone(host),
     })
 }
 
 /// Refuses what must not be stored: a secret, or more than a database should hold.
-fn storable(secrets: &Secrets, key: &str, value: &Json) -> Result<()> {
+fn storable(secrets: &Secrets, key: impl Display, value: &Json) -> Result<()> {
     if value.as_str().len() > LARGEST_OUTPUT {
         let size = value.as_str().len() >> 20;
         return Err(Error::fatal(format!(

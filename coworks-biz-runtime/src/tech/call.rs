@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Service;
+use crate::error::Result;
 use crate::value::{Json, Type};
 
 /// The region of an `api_id` that names none; CoWorks' own.
@@ -13,11 +15,11 @@ pub const DEFAULT_REGION: &str = "eu-west-1";
 pub struct Call {
     /// The verb.
     pub method: Method,
-    /// The entry, with its leading `/`.
+    /// The entry, with its leading `/`; [`Arguments::path`](super::Arguments::path) may replace it.
     pub path: &'static str,
     /// Where the service is.
     pub service: Service,
-    /// What it is called with.
+    /// What it is called with; [`Arguments::token`](super::Arguments::token) may replace it.
     pub token: Token,
     /// The `Accept` header.
     pub accept: &'static str,
@@ -40,13 +42,17 @@ pub struct AsyncCall {
     pub keep: bool,
 }
 
-/// What a call takes from values that are known when it is sent.
-#[derive(Debug, Default)]
-pub struct Arguments {
-    /// The query, in order; a list is a repeated key.
-    pub query: Vec<(String, String)>,
-    /// The JSON body.
-    pub json: Option<Json>,
+/// A call that is repeated until it succeeds.
+#[derive(Debug)]
+pub struct SensorCall {
+    /// The call.
+    pub call: Call,
+    /// The time from one call to the next.
+    pub poke_interval: Duration,
+    /// How long it may take in all.
+    pub timeout: Duration,
+    /// Whether an answer is what was waited for; `None` where every accepted one is.
+    pub until: Option<fn(&Json) -> Result<bool>>,
 }
 
 /// Who calls: what makes a request of one run tell from that of another.
@@ -92,52 +98,13 @@ impl fmt::Display for Method {
     }
 }
 
-/// Where a service is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// Behind API Gateway.
-    Api {
-        /// The id of the API.
-        api_id: &'static str,
-        /// The stage.
-        stage: &'static str,
-        /// The AWS region.
-        region: &'static str,
-    },
-    /// At an address.
-    Url(&'static str),
-}
-
-impl Service {
-    /// The name it is recorded by: the `cws_name` XCom.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Api { api_id, .. } => api_id,
-            Self::Url(url) => url,
-        }
-    }
-
-    /// The address of an entry. `gateway` stands in for that of API Gateway.
-    pub fn url(&self, gateway: Option<&str>, path: &str) -> String {
-        let entry = path.trim_start_matches('/');
-        match self {
-            Self::Api { api_id, stage, region } => {
-                let base = match gateway {
-                    Some(gateway) => gateway.replace("{api_id}", api_id).replace("{region}", region),
-                    None => format!("https://{api_id}.execute-api.{region}.amazonaws.com"),
-                };
-                format!("{}/{stage}/{entry}", base.trim_end_matches('/'))
-            }
-            Self::Url(url) => format!("{}/{entry}", url.trim_end_matches('/')),
-        }
-    }
-}
-
 /// What a call is authorized with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Token {
     /// Nothing: `no_auth`.
     None,
+    /// What the service itself says: the directory, or a [`TechService`](super::TechService).
+    OfService,
     /// The token as it stands in the source.
     Literal(&'static str),
     /// The secret of this name.
@@ -149,6 +116,7 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("None"),
+            Self::OfService => f.write_str("OfService"),
             Self::Literal(_) => f.write_str("Literal(***)"),
             Self::Secret(name) => write!(f, "Secret({name})"),
         }
@@ -158,22 +126,6 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const API: Service = Service::Api { api_id: "xxxx", stage: "dev", region: "eu-west-1" };
-
-    #[test]
-    fn the_address_of_an_entry_has_one_slash_before_it() {
-        let url = "https://xxxx.execute-api.eu-west-1.amazonaws.com/dev";
-        assert_eq!(API.url(None, "/"), format!("{url}/"));
-        assert_eq!(API.url(None, "/a/b"), format!("{url}/a/b"));
-        assert_eq!(Service::Url("http://h/base/").url(None, "/a"), "http://h/base/a");
-    }
-
-    #[test]
-    fn a_gateway_by_hand_may_use_the_id_and_the_region() {
-        assert_eq!(API.url(Some("http://localhost:1"), "/a"), "http://localhost:1/dev/a");
-        assert_eq!(API.url(Some("http://h/{region}/{api_id}/"), "/a"), "http://h/eu-west-1/xxxx/dev/a");
-    }
 
     #[test]
     fn a_literal_token_is_not_printed() {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response};
 
-use super::reply::{Answer, Raw};
-use super::{Arguments, Call, Identity, Token};
-use crate::config::{Config, Secrets};
+use super::directory::{Directory, Found};
+use super::reply::{self, Answer, Raw, Wanted, kept};
+use super::request::{Headers, Target};
+use super::service::{Profile, api_url};
+use super::{Address, Arguments, Call, Given, Identity, Token};
+use crate::config::{Config, Secret, Secrets, secret};
 use crate::error::{Error, Result, chain};
 use crate::value::Object;
 
@@ -24,6 +27,7 @@ pub struct Client {
     http: reqwest::Client,
     gateway: Option<String>,
     bucket: String,
+    directory: Directory,
     secrets: Arc<Secrets>,
     #[cfg(feature = "s3")]
     s3: (crate::config::S3, tokio::sync::OnceCell<super::Results>),
@@ -35,12 +39,14 @@ impl Client {
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("coworks-biz/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
-            .redirect(reqwest::redirect::Policy::limited(5));
+            .redirect(reqwest::redirect::Policy::custom(redirect))
+            .referer(false);
         if !config.proxy {
             http = http.no_proxy();
         }
         let http = http.build().map_err(|e| Error::fatal(format!("no HTTP client: {}", chain(&e))))?;
         Ok(Self {
+            directory: Directory::new(&http, config.directory.as_ref(), &config.secrets),
             http,
             gateway: config.gateway_url.clone(),
             bucket: config.bucket.clone(),
@@ -61,18 +67,28 @@ impl Client {
         self.s3.1.get_or_init(|| super::Results::connect(&self.s3.0)).await
     }
 
+    /// Whether services can be called by their names.
+    pub fn has_directory(&self) -> bool {
+        self.directory.is_there()
+    }
+
     /// Calls a service and waits for its answer.
     ///
     /// The error is [fatal](Error::fatal) for an answer that would be the same
-    /// next time, and carries the service's `Retry-After` where it gave one.
-    pub async fn call(&self, call: &Call, arguments: &Arguments, who: &Identity) -> Result<Answer> {
-        let (url, request) = self.request(call, arguments, who)?;
-        let what = format!("{} {url}", call.method);
-        tracing::info!("{what}");
-        let (status, retry_after, body) = self.send(request, &what).await?;
-        let raw = Raw { status, retry_after, body: &body };
-        let answer = raw.answer(call.output.as_ref(), &what)?;
-        tracing::info!("{status} with {} bytes", body.len());
+    /// next time, and carries the service's `Retry-After` where it gave one. An output
+    /// that is a [`Reply`](crate::value::Reply) takes a refusal as its value: one that may
+    /// pass by itself only at the last try.
+    pub async fn call(
+        &self,
+        call: &Call,
+        arguments: &Arguments,
+        who: &Identity,
+        last_try: bool,
+    ) -> Result<Answer> {
+        let (what, received) = self.exchange(call, arguments, who, None).await?;
+        let answer =
+            received.raw().answer(&Wanted { output: call.output.as_ref(), last_try, what: &what })?;
+        tracing::info!("{} with {} bytes", received.status, received.body.len());
         Ok(answer)
     }
 
@@ -84,18 +100,61 @@ impl Client {
         who: &Identity,
         result: &Object,
     ) -> Result<()> {
-        let (url, request) = self.request(call, arguments, who)?;
-        let what = format!("{} {url}", call.method);
-        tracing::info!("{what}");
-        tracing::debug!("the answer goes to {result}");
-        let request = request
-            .header("InvocationType", "Event")
-            .header("X-CWS-S3Bucket", &result.bucket)
-            .header("X-CWS-S3Key", &result.key);
-        let (status, retry_after, body) = self.send(request, &what).await?;
-        Raw { status, retry_after, body: &body }.answer(None, &what)?;
-        tracing::info!("accepted with {status}");
+        let (what, received) = self.exchange(call, arguments, who, Some(result)).await?;
+        received.raw().answer(&Wanted { output: None, last_try: false, what: &what })?;
+        tracing::info!("accepted with {}", received.status);
         Ok(())
+    }
+
+    /// Sends a call, and what it is called in messages. Where the directory's word is refused, it is
+    /// asked once more: the service may have moved, or have a new token.
+    async fn exchange(
+        &self,
+        call: &Call,
+        arguments: &Arguments,
+        who: &Identity,
+        result: Option<&Object>,
+    ) -> Result<(String, Received)> {
+        let profile = call.service.profile();
+        let mut place = self.place(&profile.address).await?;
+        let mut again = false;
+        loop {
+            let (what, request) = self.request(call, arguments, who, result, &profile, &place)?;
+            tracing::info!("{what}");
+            if let Some(object) = result {
+                tracing::debug!("the answer goes to {object}");
+            }
+            let received = self.send(request, &what).await;
+            let Place::Found(found) = &place else { return Ok((what, received?)) };
+            let refused = matches!(received, Ok(Received { status: 401 | 403, .. }));
+            if refused || received.is_err() {
+                self.directory.forget(found);
+            }
+            if refused && !again {
+                match self.place(&profile.address).await {
+                    Ok(other) if other != place => {
+                        tracing::info!("refused, and the directory says something else now: once more");
+                        (place, again) = (other, true);
+                        continue;
+                    }
+                    // The refusal tells more.
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            return Ok((what, received?));
+        }
+    }
+
+    async fn place(&self, address: &Address) -> Result<Place> {
+        Ok(match address {
+            Address::Api { api_id, stage, region } => {
+                Place::Known(api_url(self.gateway.as_deref(), api_id, stage, region))
+            }
+            Address::Url(url) => Place::Known(url.clone()),
+            Address::Named { cws_name, stage } => {
+                Place::Found(self.directory.find(cws_name, stage.as_deref()).await?)
+            }
+        })
     }
 
     fn request(
@@ -103,51 +162,54 @@ impl Client {
         call: &Call,
         arguments: &Arguments,
         who: &Identity,
+        result: Option<&Object>,
+        profile: &Profile,
+        place: &Place,
     ) -> Result<(String, RequestBuilder)> {
-        let url = call.service.url(self.gateway.as_deref(), call.path);
-        let mut parsed = reqwest::Url::parse(&url)
-            .map_err(|e| Error::fatal(format!("{url} is no address of a service: {e}")))?;
-        if !arguments.query.is_empty() {
-            parsed.query_pairs_mut().extend_pairs(&arguments.query);
-        }
+        let secrets = &self.secrets;
+        let path = arguments.path.as_deref().unwrap_or(call.path);
+        let Target { url, shown } = Target::new(place.url(), path, &arguments.query, secrets)?;
         let method = reqwest::Method::from_bytes(call.method.as_str().as_bytes())
             .map_err(|e| Error::fatal(format!("{}: {e}", call.method)))?;
-        let mut request = self
-            .http
-            .request(method, parsed)
-            .timeout(call.request_timeout)
-            .header(ACCEPT, call.accept)
-            .header(CONTENT_TYPE, "application/json")
-            .header("x-amzn-trace-id", &who.trace_id)
-            .header("Idempotency-Key", &who.idempotency_key);
-        request = match call.token {
-            Token::None => request,
-            Token::Literal(token) => {
-                self.secrets.hide(token);
-                request.header(AUTHORIZATION, token)
-            }
-            Token::Secret(name) => {
-                let secret = self.secrets.get(name).map_err(|e| Error::fatal(e.to_string()))?;
-                request.header(AUTHORIZATION, secret.expose())
-            }
+        let content_type = arguments.body.as_ref().map_or("application/json", |body| body.content_type);
+        let mut headers = Headers::of_call(call.accept, content_type, who)?;
+        headers.extend(&profile.headers, secrets)?;
+        headers.extend(&arguments.headers, secrets)?;
+        let of_call = match (&arguments.token, call.token) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Token::None) => None,
+            (None, Token::Literal(token)) => Some(Secret::new(token).into()),
+            (None, Token::Secret(name)) => Some(secret(name).into()),
+            (None, Token::OfService) => profile.token.clone().or_else(|| place.token()),
         };
-        if let Some(json) = &arguments.json {
-            request = request.body(json.as_str().to_owned());
+        if let Some(token) = of_call {
+            headers.authorize(&token.resolve(secrets)?.text, secrets)?;
         }
-        Ok((url, request))
+        if let Some(object) = result {
+            headers.leave_at(object)?;
+        }
+        let mut request = self.http.request(method, url).timeout(call.request_timeout).headers(headers.0);
+        if let Some(body) = &arguments.body {
+            request = request.body(body.bytes.clone());
+        }
+        Ok((format!("{} {shown}", call.method), request))
     }
 
-    async fn send(&self, request: RequestBuilder, what: &str) -> Result<(u16, Option<Duration>, Vec<u8>)> {
+    async fn send(&self, request: RequestBuilder, what: &str) -> Result<Received> {
         // The error's own text repeats the URL, which `what` has told.
         let fault = |e: reqwest::Error| {
             // What cannot even be written down will not be better next time.
-            let hopeless = e.is_builder();
+            let hopeless = e.is_builder() || e.is_redirect();
             let text = format!("{what} got no answer: {}", chain(&e.without_url()));
             if hopeless { Error::fatal(text) } else { Error::msg(text) }
         };
         let mut response = request.send().await.map_err(fault)?;
         let status = response.status().as_u16();
         let retry_after = retry_after(&response);
+        let headers = response.headers().iter();
+        let headers = kept(
+            headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into())),
+        );
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(fault)? {
             if body.len() + chunk.len() > LARGEST {
@@ -155,7 +217,46 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((status, retry_after, body))
+        Ok(Received { status, headers, retry_after, body })
+    }
+}
+
+/// Where a service is: by its own address, or as the directory says.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Known(String),
+    Found(Arc<Found>),
+}
+
+impl Place {
+    fn url(&self) -> &str {
+        match self {
+            Self::Known(url) => url,
+            Self::Found(found) => &found.url,
+        }
+    }
+
+    fn token(&self) -> Option<Given> {
+        match self {
+            Self::Known(_) => None,
+            Self::Found(found) => found.token.clone().map(Given::Hidden),
+        }
+    }
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+struct Received {
+    status: u16,
+    headers: reply::Headers,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
+}
+
+impl Received {
+    fn raw(&self) -> Raw<'_> {
+        let Self { status, headers, retry_after, body } = self;
+        Raw { status: *status, headers, retry_after: *retry_after, body }
     }
 }
 
@@ -170,4 +271,14 @@ fn retry_after(response: &Response) -> Option<Duration> {
         }
     };
     Some(delay.min(LONGEST_DELAY))
+}
+
+/// Follows within a host. Another one would get the headers and the query that were meant for this.
+fn redirect(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
+    let same = attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
+    match (same, attempt.previous().len()) {
+        (false, _) => attempt.error("it redirects to another host: give the service its address there"),
+        (true, 6..) => attempt.error("it redirects too often"),
+        (true, _) => attempt.follow(),
+    }
 }

@@ -1,14 +1,25 @@
 //! Calling technical microservices: synchronous calls, and asynchronous ones
 //! whose results are left in S3.
 
+mod arguments;
 mod call;
 mod client;
+mod data;
+mod directory;
+mod parameter;
+mod path;
 mod reply;
+mod request;
 #[cfg(feature = "s3")]
 mod results;
+mod service;
 
-pub use self::call::{Arguments, AsyncCall, Call, DEFAULT_REGION, Identity, Method, Service, Token};
+pub use self::arguments::Arguments;
+pub use self::call::{AsyncCall, Call, DEFAULT_REGION, Identity, Method, SensorCall, Token};
 pub use self::client::Client;
-pub use self::reply::{Answer, Unread, read_envelope};
+pub use self::data::{Data, Form, IntoData};
+pub use self::parameter::{Given, Parameter};
+pub use self::reply::{Answer, Unread, Wanted, read_envelope};
 #[cfg(feature = "s3")]
 pub use self::results::{Look, Results};
+pub use self::service::{Address, Service, TechService};

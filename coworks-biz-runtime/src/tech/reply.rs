@@ -1,5 +1,6 @@
 //! What an answer means: its status, its value, and the envelope of a stored one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,7 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
-use crate::value::{Bytes, Json, Type, excerpt};
+use crate::value::{Bytes, Content, Json, Shape, Type, assemble, excerpt};
+
+/// The headers of an answer, their names in lower case.
+pub(super) type Headers = BTreeMap<String, String>;
 
 /// What a service answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,72 +21,125 @@ pub struct Answer {
     pub status: u16,
     /// The value, as it is pushed as `return_value`; `None` where it is dropped.
     pub value: Option<Json>,
+    /// The headers, where the answer is the failure of a [`Reply`](crate::value::Reply).
+    pub headers: Option<Json>,
+}
+
+/// What is wanted of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The type of the output; `None` when nobody uses it.
+    pub output: Option<&'a Type>,
+    /// Whether there is no other try, so that a refusal that may pass by itself counts as well.
+    pub last_try: bool,
+    /// The call, and the object where the answer is stored, for messages.
+    pub what: &'a str,
+}
+
+impl Wanted<'_> {
+    fn shape(&self) -> Shape {
+        self.output.map_or(Shape { reply: false, body: Content::Any }, Type::shape)
+    }
+
+    /// A status below 400 with its value, which must be one of the type of the output.
+    fn success(&self, status: u16, json: Json) -> Result<Answer> {
+        let Shape { reply, body } = self.shape();
+        let value = (body != Content::Nothing).then_some(json);
+        if let (Some(output), Some(value)) = (self.output, &value) {
+            let checked = match reply {
+                true => output.check(&assemble(status, Some(value), None)),
+                false => output.check(value),
+            };
+            checked.map_err(|e| e.context(format!("{} answered {status}, and", self.what)))?;
+        }
+        Ok(Answer { status, value, headers: None })
+    }
+
+    /// A status of 400 and above: a value where the output is a reply, unless another try may help.
+    fn refusal(&self, refusal: &Refusal<'_>, json: Json) -> Result<Answer> {
+        let error = refusal.error(self.what);
+        if !self.shape().reply || !(self.last_try || error.is_fatal()) {
+            return Err(error);
+        }
+        tracing::warn!("{error}: a reply with this failure");
+        let headers = Some(Json::encode(refusal.headers)?);
+        Ok(Answer { status: refusal.status, value: Some(json), headers })
+    }
 }
 
 /// The answer as bytes with its status, before anything is made of it.
 #[derive(Debug)]
 pub(super) struct Raw<'a> {
     pub(super) status: u16,
+    pub(super) headers: &'a Headers,
     pub(super) retry_after: Option<Duration>,
     pub(super) body: &'a [u8],
 }
 
 impl Raw<'_> {
-    /// The value as `output` wants it, or why this is no answer. `what` names the call.
-    pub(super) fn answer(&self, output: Option<&Type>, what: &str) -> Result<Answer> {
+    /// The value as the output wants it, or why this is no answer.
+    pub(super) fn answer(&self, wanted: &Wanted<'_>) -> Result<Answer> {
         if self.status >= 400 {
-            return Err(refused(self.status, self.retry_after, &String::from_utf8_lossy(self.body), what));
+            let text = &String::from_utf8_lossy(self.body);
+            let (status, headers, retry_after) = (self.status, self.headers, self.retry_after);
+            let refusal = Refusal { status, headers, retry_after, body: text };
+            return wanted.refusal(&refusal, self.json(Content::Any)?);
         }
-        let json = match std::str::from_utf8(self.body) {
-            _ if output.is_some_and(Type::is::<Bytes>) => Json::encode(&Bytes::from(self.body.to_vec()))?,
-            Ok("") => Json::from_stored("{}"),
-            Ok(text) => from_text(text, output)?,
-            Err(_) => Json::encode(&Bytes::from(self.body.to_vec()))?,
-        };
-        answer(self.status, json, output, what)
+        wanted.success(self.status, self.json(wanted.shape().body)?)
+    }
+
+    fn json(&self, content: Content) -> Result<Json> {
+        match std::str::from_utf8(self.body) {
+            _ if content == Content::Bytes => Json::encode(&Bytes::from(self.body.to_vec())),
+            Ok("") if content == Content::Text => Json::encode(""),
+            Ok("") => Ok(Json::from_stored("{}")),
+            Ok(text) => from_text(text, content),
+            Err(_) => Json::encode(&Bytes::from(self.body.to_vec())),
+        }
     }
 }
 
 /// The JSON of a text: itself when it is JSON, else a string of it.
-fn from_text(text: &str, output: Option<&Type>) -> Result<Json> {
+fn from_text(text: &str, content: Content) -> Result<Json> {
     let json = serde_json::from_str::<&RawValue>(text).ok().map(RawValue::get);
     match json {
         // Who asks for a `String` takes `123` as the text it is.
-        Some(json) if json.starts_with('"') || !output.is_some_and(Type::is::<String>) => {
-            Ok(Json::from_stored(json))
-        }
+        Some(json) if json.starts_with('"') || content != Content::Text => Ok(Json::from_stored(json)),
         _ => Json::encode(text),
     }
 }
 
-fn answer(status: u16, json: Json, output: Option<&Type>, what: &str) -> Result<Answer> {
-    let value = match output {
-        Some(output) if output.is::<()>() => None,
-        Some(output) => {
-            output.check(&json).map_err(|e| e.context(format!("{what} answered {status}, and")))?;
-            Some(json)
-        }
-        None => Some(json),
-    };
-    Ok(Answer { status, value })
+/// A status of 400 and above.
+struct Refusal<'a> {
+    status: u16,
+    headers: &'a Headers,
+    retry_after: Option<Duration>,
+    body: &'a str,
 }
 
-/// A status of 400 and above as an error: what may pass by itself is retried, the rest is not.
-fn refused(status: u16, retry_after: Option<Duration>, body: &str, what: &str) -> Error {
-    let mut text = format!("{what} answered {status}");
-    // A gateway puts a text into quotes; people read it without.
-    let unquoted = serde_json::from_str::<String>(body).ok();
-    let body = unquoted.as_deref().unwrap_or(body);
-    if !body.trim().is_empty() {
-        text.push_str(": ");
-        text.push_str(&excerpt(body.trim(), 500));
+impl Refusal<'_> {
+    /// It as an error: what may pass by itself is retried, the rest is not.
+    fn error(&self, what: &str) -> Error {
+        let mut text = format!("{what} answered {}", self.status);
+        // A gateway puts a text into quotes; people read it without.
+        let unquoted = serde_json::from_str::<String>(self.body).ok();
+        let body = unquoted.as_deref().unwrap_or(self.body);
+        if !body.trim().is_empty() {
+            text.push_str(": ");
+            text.push_str(&excerpt(body.trim(), 500));
+        }
+        let error = match self.retry_after {
+            _ if !transient(self.status) => Error::fatal(text),
+            Some(delay) => Error::msg(text).retry_after(delay),
+            None => Error::msg(text),
+        };
+        error.answered(self.status)
     }
-    let transient = status >= 500 || matches!(status, 408 | 425 | 429);
-    match retry_after {
-        _ if !transient => Error::fatal(text),
-        Some(delay) => Error::msg(text).retry_after(delay),
-        None => Error::msg(text),
-    }
+}
+
+/// Whether a refusal may pass by itself.
+pub(super) fn transient(status: u16) -> bool {
+    status >= 500 || matches!(status, 408 | 425 | 429)
 }
 
 /// The object that a service leaves for an asynchronous call.
@@ -91,12 +148,34 @@ fn refused(status: u16, retry_after: Option<Duration>, body: &str, what: &str) -
 struct Envelope<'a> {
     #[serde(rename = "statusCode")]
     status: u16,
-    #[serde(borrow, rename = "headers")]
-    _headers: Option<std::collections::HashMap<String, &'a RawValue>>,
+    #[serde(borrow)]
+    headers: Option<BTreeMap<String, &'a RawValue>>,
     #[serde(borrow)]
     body: &'a RawValue,
     #[serde(rename = "isBase64Encoded")]
     base64: bool,
+}
+
+impl Envelope<'_> {
+    fn headers(&self) -> Headers {
+        let headers = self.headers.iter().flatten().map(|(name, value)| {
+            let text = serde_json::from_str::<String>(value.get());
+            (name.as_str(), text.unwrap_or_else(|_| value.get().to_owned()))
+        });
+        kept(headers)
+    }
+}
+
+/// The headers that a failure keeps: all but cookies, which may open a door. One that is repeated
+/// is one list.
+pub(super) fn kept<'a>(headers: impl Iterator<Item = (&'a str, String)>) -> Headers {
+    let mut kept = Headers::new();
+    for (name, value) in headers.filter(|(name, _)| !name.eq_ignore_ascii_case("set-cookie")) {
+        kept.entry(name.to_lowercase())
+            .and_modify(|earlier| *earlier = format!("{earlier}, {value}"))
+            .or_insert(value);
+    }
+    kept
 }
 
 /// Why a stored object gives no answer.
@@ -109,16 +188,16 @@ pub enum Unread {
     Unfit(Error),
 }
 
-/// Reads the answer out of a stored object. `what` names the call and the object.
+/// Reads the answer out of a stored object.
 ///
-/// Where `output` is [`Bytes`], an object that is no envelope is the answer itself.
-pub fn read_envelope(object: &[u8], output: Option<&Type>, what: &str) -> Result<Answer, Unread> {
-    let wants_bytes = output.is_some_and(Type::is::<Bytes>);
+/// Where the output is [`Bytes`], an object that is no envelope is the answer itself.
+pub fn read_envelope(object: &[u8], wanted: &Wanted<'_>) -> Result<Answer, Unread> {
+    let (what, wants_bytes) = (wanted.what, wanted.shape().body == Content::Bytes);
     let unfit = |what: String| Unread::Unfit(Error::fatal(format!("{what}. The object is kept")));
-    let whole = |body: &[u8]| Raw { status: 200, retry_after: None, body }.answer(output, what);
+    let raw = |status, body, headers| Raw { status, headers, retry_after: None, body }.answer(wanted);
     let envelope: Envelope = match serde_json::from_slice(object) {
         Ok(envelope) => envelope,
-        Err(_) if wants_bytes => return whole(object).map_err(Unread::Unfit),
+        Err(_) if wants_bytes => return raw(200, object, &Headers::new()).map_err(Unread::Unfit),
         Err(e) => {
             let found = match std::str::from_utf8(object) {
                 Ok("") => "an empty object".to_owned(),
@@ -142,23 +221,37 @@ pub fn read_envelope(object: &[u8], output: Option<&Type>, what: &str) -> Result
         (Some(text), false) => text.as_bytes(),
         (None, false) => envelope.body.get().as_bytes(),
     };
-    if envelope.status >= 400 {
-        return Err(Unread::Refused(refused(envelope.status, None, &String::from_utf8_lossy(body), what)));
-    }
-    let answer = match envelope.base64 || wants_bytes {
-        true => Raw { status: envelope.status, retry_after: None, body }.answer(output, what),
-        // Native JSON, or a string that is one.
-        false => answer(envelope.status, Json::from_stored(envelope.body.get()), output, what),
+    let (status, headers) = (envelope.status, envelope.headers());
+    // Native JSON, or a string that is one; who asks for a `String` takes any as the text it is.
+    let native = || match (&text, wanted.shape().body) {
+        (None, Content::Text) => Json::encode(envelope.body.get()),
+        _ => Ok(Json::from_stored(envelope.body.get())),
     };
-    answer.map_err(Unread::Unfit)
+    match (status, envelope.base64) {
+        (400.., true) => raw(status, body, &headers).map_err(Unread::Refused),
+        (400.., false) => {
+            let text = &String::from_utf8_lossy(body);
+            let refusal = Refusal { status, headers: &headers, retry_after: None, body: text };
+            native().and_then(|body| wanted.refusal(&refusal, body)).map_err(Unread::Refused)
+        }
+        (_, base64) if base64 || wants_bytes => raw(status, body, &headers).map_err(Unread::Unfit),
+        _ => native().and_then(|body| wanted.success(status, body)).map_err(Unread::Unfit),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::Reply;
+
+    fn wanted<'a>(output: &'a Type, what: &'a str) -> Wanted<'a> {
+        Wanted { output: Some(output), last_try: false, what }
+    }
 
     fn sync(status: u16, body: &[u8], output: Type) -> Result<Answer> {
-        Raw { status, retry_after: None, body }.answer(Some(&output), "GET http://x/")
+        let headers = kept([("X-A", "b".to_owned()), ("Set-Cookie", "c".to_owned())].into_iter());
+        let raw = Raw { status, headers: &headers, retry_after: None, body };
+        raw.answer(&wanted(&output, "GET http://x/"))
     }
 
     fn value(answer: Result<Answer>) -> String {
@@ -171,6 +264,7 @@ mod tests {
         assert_eq!(value(sync(200, br#" {"a": 1} "#, any)), r#"{"a": 1}"#);
         assert_eq!(value(sync(200, b"hello", any)), r#""hello""#);
         assert_eq!(value(sync(200, b"", any)), "{}");
+        assert_eq!(value(sync(200, b"", Type::of::<String>())), r#""""#);
         assert_eq!(value(sync(200, b"123", any)), "123");
         assert_eq!(value(sync(200, b"123", Type::of::<String>())), r#""123""#);
         assert_eq!(value(sync(200, br#""123""#, Type::of::<String>())), r#""123""#);
@@ -197,8 +291,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_reply_takes_refusals_that_no_other_try_would_change_and_at_the_last_try_all() {
+        let output = Type::of::<Reply<u32>>();
+        assert_eq!(value(sync(200, b"7", output)), "7");
+        assert_eq!(value(sync(204, b"", output)), "{}");
+        assert_eq!(value(sync(200, b"7", Type::of::<Reply<()>>())), "dropped");
+        assert_eq!(value(sync(200, b"7", Type::of::<Reply<String>>())), r#""7""#);
+        let error = sync(200, br#""seven""#, output).unwrap_err().to_string();
+        assert!(error.starts_with("GET http://x/ answered 200, and: this is no `"), "{error}");
+
+        let refused = sync(404, b"no", output).unwrap();
+        assert_eq!((refused.status, refused.value.unwrap().as_str()), (404, r#""no""#));
+        assert_eq!(refused.headers.unwrap().as_str(), r#"{"x-a":"b"}"#);
+        assert!(!sync(503, b"no", output).unwrap_err().is_fatal());
+        let headers = Headers::new();
+        let raw = Raw { status: 503, headers: &headers, retry_after: None, body: b"" };
+        let last = Wanted { output: Some(&output), last_try: true, what: "GET http://x/" };
+        assert_eq!(raw.answer(&last).unwrap().status, 503);
+        assert!(raw.answer(&Wanted { output: None, ..last }).is_err());
+    }
+
     fn stored(object: &str, output: Type) -> Result<Answer> {
-        read_envelope(object.as_bytes(), Some(&output), "s3://b/k").map_err(|unread| match unread {
+        read_envelope(object.as_bytes(), &wanted(&output, "s3://b/k")).map_err(|unread| match unread {
             Unread::Refused(error) | Unread::Unfit(error) => error,
         })
     }
@@ -210,6 +325,7 @@ mod tests {
         };
         assert_eq!(value(stored(&wrap(r#""hello""#), Type::of::<String>())), r#""hello""#);
         assert_eq!(value(stored(&wrap(r#"{"a":[1]}"#), Type::of::<serde_json::Value>())), r#"{"a":[1]}"#);
+        assert_eq!(value(stored(&wrap("12"), Type::of::<String>())), r#""12""#);
         assert_eq!(value(stored(&wrap(r#""""#), Type::of::<String>())), r#""""#);
         let encoded = r#"{"statusCode":200,"headers":{},"body":"aGVsbG8=","isBase64Encoded":true}"#;
         assert_eq!(value(stored(encoded, Type::of::<String>())), r#""hello""#);
@@ -224,6 +340,9 @@ mod tests {
         assert_eq!(error.to_string(), "s3://b/k answered 500: boom");
         assert!(!error.is_fatal());
         assert!(stored(&wrap(404), Type::of::<String>()).unwrap_err().is_fatal());
+        assert!(stored(&wrap(500), Type::of::<Reply<String>>()).is_err());
+        let refused = stored(&wrap(404), Type::of::<Reply<Bytes>>()).unwrap();
+        assert_eq!((refused.status, refused.value.unwrap().as_str()), (404, r#""boom""#));
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! One body with many mistakes gets all of its errors at once, and breaks nothing else.
+//! One body with nineteen mistakes gets nineteen errors at once, and breaks nothing else.
 
 use coworks_biz::prelude::*;
 
 #[biz(shedule = "@daily", retry_delay = "soon")]
-pub fn many() {
+pub fn many(conf: String) {
     let a: String = tech!(GET "a", api_id = "x", no_auth);
     let x = 3;
+    let json: Value = tech!(GET "/", api_id = "x", no_auth, json = json!({ "conf": conf }));
+    let typed = tech!(POST "/{conf}", api_id = "x", token = secret("NAME"));
 
     #[task]
     async fn one() -> Result<u32> {
@@ -27,6 +29,29 @@ pub fn many() {
     one >> tow;
     one + one;
     println!();
+
+    let twice = called(typed);
+    called(conf).await;
+    match conf.len() {
+        0 => {
+            let none = called(String::new());
+        }
+        _ => {
+            let some = called(conf);
+            some >> "unused";
+        }
+    }
+    #[task(trigger_rule = all_of_them)]
+    let both = called(none + &some);
+    for letter in conf.chars() {
+        for other in conf.chars() {}
+    }
+    one >> called;
+    return;
+}
+
+async fn called(text: String) -> Result<String> {
+    Ok(text)
 }
 
 coworks_biz::main![many];

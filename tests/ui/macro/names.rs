@@ -39,6 +39,16 @@ fn names() {
         Ok(())
     }
 
+    for n in 0..3 {
+        let mapped: u32 = tech!(GET "/{n}", api_id = "x", no_auth);
+    }
+
+    #[task(trigger_rule = all_done)]
+    async fn some(mapped: Vec<u32>) -> Result<()> {
+        let _ = mapped;
+        Ok(())
+    }
+
     simple >> print_reslt;
     simple >> something_else;
     simple.cal >> print_result.call;

@@ -1,46 +1,38 @@
+#[cfg(feature = "local")]
+mod calls;
+mod sensors;
+mod shapes;
+
 use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::config::{Environment, Flags};
-use crate::dag::{Dag, Kind, Options, Source, Task};
+use crate::dag::{Dag, Task};
 use crate::error::Result;
 use crate::store::Reader;
 use crate::task::{Body, Context, Runner, Work, finish};
 
 fn definition(dag_id: &'static str, tasks: &[(&'static str, &[u32], Runner)]) -> &'static Definition {
-    let mut downstream = vec![vec![]; tasks.len()];
-    for (task, (_, upstream, _)) in tasks.iter().enumerate() {
-        upstream.iter().for_each(|&above| downstream[above as usize].push(task as u32));
-    }
-    let nodes = tasks.iter().zip(downstream).map(|((task_id, upstream, _), down)| Task {
-        task_id,
-        kind: Kind::Function,
-        upstream: upstream.to_vec().leak(),
-        downstream: down.leak(),
-        inputs: upstream.to_vec().leak(),
-        shares: &[],
-        output: "usize",
-        options: &Options::DEFAULT,
-        line: 1,
+    let tasks = tasks.iter().map(|(task_id, upstream, runner)| {
+        let upstream = upstream.to_vec().leak();
+        (Task { task_id, upstream, inputs: upstream, ..Task::FUNCTION }, Body::Function(*runner))
     });
-    let dag = Dag {
-        dag_id,
-        description: "",
-        source: Source { file: "tests.rs", line: 1 },
-        schedule: None,
-        timezone: "UTC",
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        tags: &[],
-        owner: "",
-        tasks: nodes.collect::<Vec<_>>().leak(),
-        order: (0..tasks.len() as u32).collect::<Vec<_>>().leak(),
-    };
-    let bodies = tasks.iter().map(|(.., runner)| Body::Function(*runner)).collect::<Vec<_>>().leak();
-    Box::leak(Box::new(Definition { dag: Box::leak(Box::new(dag)), bodies, conf: None }))
+    define(dag_id, tasks)
+}
+
+/// The definition of these tasks, whose downstreams are found.
+fn define(dag_id: &'static str, tasks: impl IntoIterator<Item = (Task, Body)>) -> &'static Definition {
+    let (mut tasks, bodies): (Vec<Task>, Vec<Body>) = tasks.into_iter().unzip();
+    let mut downstream = vec![vec![]; tasks.len()];
+    for (index, task) in (0..).zip(&tasks) {
+        task.upstream.iter().for_each(|&above| downstream[above as usize].push(index));
+    }
+    tasks.iter_mut().zip(downstream).for_each(|(task, downstream)| task.downstream = downstream.leak());
+    let order = (0..tasks.len() as u32).collect::<Vec<_>>().leak();
+    let dag = Box::leak(Box::new(Dag { dag_id, tasks: tasks.leak(), order, ..Dag::EMPTY }));
+    Box::leak(Box::new(Definition { dag, bodies: bodies.leak(), ..Definition::EMPTY }))
 }
 
 fn config(dir: &Path, parallelism: usize) -> Config {

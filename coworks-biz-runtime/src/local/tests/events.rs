@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::routing::post;
 use tokio::sync::Semaphore;
 
-use super::*;
+use super::super::*;
 use crate::tech::{Look, Results};
 use crate::value::Object;
 

@@ -1,5 +1,8 @@
 //! Outputs between tasks (XCom): JSON values, typed at both ends.
 
+mod reply;
+mod shape;
+
 use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) use self::reply::assemble;
+pub use self::reply::{Failure, Reply};
+pub(crate) use self::shape::{Content, Shape, has_replies};
 use crate::error::{Error, Result};
 
 /// The XCom key under which a task's own output is stored.
@@ -171,7 +177,7 @@ impl fmt::Display for Object {
 /// The type of a service's answer, as data: what the macro knows of `T` in `let x: T = tech!(..)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Type {
-    id: fn() -> TypeId,
+    shape: fn() -> Shape,
     name: fn() -> &'static str,
     decode: fn(&Json) -> Result<()>,
 }
@@ -180,15 +186,20 @@ impl Type {
     /// The type `T`.
     pub const fn of<T: Output>() -> Self {
         Self {
-            id: TypeId::of::<T>,
+            shape: Shape::of::<T>,
             name: std::any::type_name::<T>,
             decode: |json| json.decode::<T>().map(drop),
         }
     }
 
-    /// Whether it is `T`.
-    pub fn is<T: 'static>(&self) -> bool {
-        (self.id)() == TypeId::of::<T>()
+    /// What it wants of an answer.
+    pub(crate) fn shape(&self) -> Shape {
+        (self.shape)()
+    }
+
+    /// Whether it is a [`Reply`].
+    pub fn is_reply(&self) -> bool {
+        self.shape().reply
     }
 
     /// Its name, for messages.

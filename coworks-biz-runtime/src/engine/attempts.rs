@@ -1,0 +1,144 @@
+//! An attempt from its start to the commit of its end.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+
+use super::core::{BATCH, Core, Effect};
+use super::host::{RunHost, Shared};
+use super::live::Live;
+use super::message::{Ended, Message};
+use crate::run::{Event, Key, State};
+use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write};
+use crate::task::{Attempt, End, Wait, attempt};
+use crate::value::{Json, RETURN_VALUE};
+
+/// A list whose end waits until its items are written.
+pub(super) struct List {
+    ended: Ended,
+    items: VecDeque<Stored>,
+    written: i32,
+}
+
+impl Core {
+    pub(super) fn start(&mut self, what: Attempt, host: RunHost) {
+        let shared = Arc::clone(&self.shared);
+        let work = async move {
+            let (run, key) = (what.run.number, what.key());
+            let ended = AssertUnwindSafe(async {
+                let mut end = attempt(Arc::new(host), what).await;
+                let stored = store(&shared, &mut end).await;
+                (end, stored)
+            });
+            // An attempt catches the panics of a user's code; one around it must not keep its slot for ever.
+            let (end, (xcoms, items)) = ended.catch_unwind().await.unwrap_or_else(|_| {
+                (
+                    End::failed("panicked outside the task's own code: an error of coworks-biz"),
+                    Default::default(),
+                )
+            });
+            shared.tell(Message::Ended(Ended { run, key, end: Box::new(end), xcoms, items }));
+        };
+        while self.attempts.try_join_next().is_some() {}
+        self.attempts.spawn_on(work, &self.tokio);
+    }
+
+    /// Takes in the end of an attempt; that of a list once its items are written.
+    pub(super) fn take_in(&mut self, mut ended: Ended) {
+        match std::mem::take(&mut ended.items) {
+            none if none.is_empty() => self.ended(ended),
+            items => self.lists.push_back(List { ended, items: items.into(), written: 0 }),
+        }
+    }
+
+    /// Writes items of lists, as far as the batch has room. An item that is written counts for
+    /// nothing until the end of its list is: should the process die before, the list is tried again.
+    pub(super) fn write_items(&mut self) {
+        while self.writes.len() < BATCH
+            && let Some(mut list) = self.lists.pop_front()
+        {
+            let Ended { run, key: Key { task, .. }, .. } = list.ended;
+            let Some(live) = self.runs.get(&run) else {
+                self.ended(list.ended);
+                continue;
+            };
+            let task = live.definition.dag.tasks[task as usize].task_id;
+            let room = BATCH - self.writes.len();
+            for value in list.items.drain(..room.min(list.items.len())) {
+                let (task_id, map_index, key) = (task.to_owned(), list.written, RETURN_VALUE.to_owned());
+                let (outputs, xcoms) = (Arc::clone(&live.outputs), vec![(key.clone(), value.clone())]);
+                self.writes.push(Write::XCom { run, task_id, map_index, key, value });
+                self.effects.push(Effect::Keep { outputs, task, map_index, xcoms });
+                list.written += 1;
+            }
+            match list.items.is_empty() {
+                true => self.ended(list.ended),
+                false => self.lists.push_front(list),
+            }
+        }
+    }
+
+    fn ended(&mut self, Ended { run, key, end, xcoms, .. }: Ended) {
+        self.slots.release();
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        let record = live.record(key);
+        if let Some(error) = &end.error {
+            live.note_error(key, error);
+        }
+        if let Some(wait) = &end.wait {
+            live.note_wait(key, wait);
+        }
+        let outputs = Arc::clone(&live.outputs);
+        let task = live.node(key).task_id;
+        let TaskRecord { task_id, map_index, try_number, .. } = record;
+        for (key, value) in &xcoms {
+            let (task_id, key, value) = (task_id.clone(), key.clone(), value.clone());
+            self.writes.push(Write::XCom { run, task_id, map_index, key, value });
+        }
+        if !end.log.is_empty() {
+            let piece = LogRecord { task_id, map_index, try_number, records: end.log };
+            self.writes.push(Write::Log { run, piece });
+        }
+        self.effects.push(Effect::Keep { outputs, task, map_index, xcoms });
+        self.step(run, Event::Ended(key, end.ending), None);
+        match end.wait {
+            Some(Wait { object: Some(_), .. }) => self.effects.push(Effect::Watch { run, key }),
+            Some(Wait { object: None, until }) => self.wake(run, key, until),
+            None => {}
+        }
+        // A try to come may still want what this one did not take.
+        let over = |live: &Live| live.instance(key).state.is_some_and(State::is_final);
+        if self.runs.get(&run).is_some_and(over) {
+            for object in end.delete {
+                self.writes.push(Write::Delete(object.clone()));
+                self.effects.push(Effect::Delete(object));
+            }
+        }
+    }
+}
+
+/// The values of an end as the database takes them: XComs, and the items of a list.
+type Values = (Vec<(String, Stored)>, Vec<Stored>);
+
+/// Brings large values to disk before the rows that name them. Where that fails, so does the attempt.
+async fn store(shared: &Shared, end: &mut End) -> Values {
+    let (xcoms, items) = (std::mem::take(&mut end.xcoms), std::mem::take(&mut end.items));
+    let blobs = shared.blobs.clone();
+    let large = xcoms.iter().map(|(_, json)| json).chain(&items).any(Blobs::is_large);
+    let save = move || -> Result<Values, StoreError> {
+        let xcom = |(key, json): (String, Json)| Ok((key, blobs.store(&json)?));
+        let xcoms = xcoms.into_iter().map(xcom).collect::<Result<_, StoreError>>()?;
+        Ok((xcoms, items.iter().map(|json| blobs.store(json)).collect::<Result<_, _>>()?))
+    };
+    let stored = match large {
+        true => tokio::task::spawn_blocking(save).await.map_err(|e| e.to_string()),
+        false => Ok(save()),
+    };
+    stored.and_then(|stored| stored.map_err(|e| e.to_string())).unwrap_or_else(|error| {
+        let log = std::mem::take(&mut end.log);
+        *end = End { log, ..End::failed(format!("the output cannot be stored: {error}")) };
+        Values::default()
+    })
+}

@@ -1,0 +1,140 @@
+//! Properties of `run` over random DAGs, random ends and random interleavings.
+
+mod branches;
+mod driver;
+mod loops;
+mod plan;
+
+use proptest::prelude::*;
+
+use self::driver::{Driver, well};
+use self::plan::{Draft, dag, dags, task};
+use super::*;
+use crate::dag::{Options, TriggerRule};
+
+const A: Key = Key { task: 0, map_index: -1 };
+const B: Key = Key { task: 1, map_index: -1 };
+
+fn chain(length: u32, draft: impl Fn(Draft) -> Draft) -> &'static Dag {
+    dag((0..length).map(|n| draft(task(n.checked_sub(1).as_slice()))))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn every_run_ends_and_keeps_its_promises(dag in dags(true), choices in prop::collection::vec(any::<u8>(), 1..80)) {
+        let mut driver = Driver::new(dag);
+        driver.drive(&choices);
+        driver.check_the_end();
+    }
+
+    #[test]
+    fn where_all_succeed_each_task_runs_once_but_for_arms_that_are_not_taken(dag in dags(false), choice in 0u8..32) {
+        let mut driver = Driver::new(dag);
+        driver.drive(&[well(choice)]);
+        driver.check_the_end();
+        prop_assert_eq!(driver.ended, Some(RunState::Success));
+        prop_assert!(driver.started.iter().all(|(_, try_number)| *try_number == 1));
+    }
+}
+
+#[test]
+fn an_empty_dag_succeeds_at_once() {
+    assert_eq!(Driver::new(dag([])).ended, Some(RunState::Success));
+}
+
+#[test]
+fn a_failure_ends_a_long_chain_below_it() {
+    let mut driver = Driver::new(chain(100_000, |task| task));
+    driver.pass(A, Ending::Failed(Retry::Never));
+    assert_eq!(driver.ended, Some(RunState::Failed));
+    assert_eq!(driver.state(Key::plain(99_999)), Some(State::UpstreamFailed));
+}
+
+#[test]
+fn tries_end_with_the_retries() {
+    let mut driver = Driver::new(chain(1, |task| task.retries(2)));
+    for try_number in 1..=3 {
+        assert_eq!(driver.instance(A).try_number, try_number);
+        assert_eq!(driver.run.is_last_try(A), try_number == 3);
+        driver.pass(A, Ending::Failed(Retry::AsConfigured));
+        if try_number < 3 {
+            assert_eq!(driver.state(A), Some(State::UpForRetry));
+            driver.feed(Event::Due(A));
+        }
+    }
+    assert_eq!(driver.state(A), Some(State::Failed));
+}
+
+#[test]
+fn the_members_of_a_call_share_its_retries() {
+    let mut driver = Driver::new(dag([task(&[]).retries(2), task(&[0]).retries(2).shares(0)]));
+    let failed = Ending::Failed(Retry::AsConfigured);
+    // One of the two retries is spent by the first member.
+    driver.pass(A, failed);
+    driver.feed(Event::Due(A));
+    driver.pass(A, Ending::Success);
+    assert!(!driver.run.is_last_try(B));
+    driver.pass(B, failed);
+    driver.feed(Event::Due(B));
+    assert!(driver.run.is_last_try(B));
+    driver.pass(B, failed);
+    assert_eq!(driver.state(B), Some(State::Failed));
+    assert_eq!(driver.instance(B).try_number, 2);
+}
+
+#[test]
+fn the_fifth_interruption_fails_a_task_and_none_is_a_try() {
+    let mut driver = Driver::new(chain(1, |task| task));
+    for interruption in 1..=MAX_INTERRUPTIONS {
+        driver.start(0);
+        driver.end(0, 5);
+        assert_eq!(driver.instance(A).interruptions, interruption);
+        assert_eq!(driver.instance(A).try_number, 1);
+    }
+    assert_eq!(driver.ended, Some(RunState::Failed));
+}
+
+#[test]
+fn an_event_that_does_not_fit_changes_nothing() {
+    let mut driver = Driver::new(chain(2, |task| task));
+    let before = driver.run.instances.clone();
+    let mut commands = vec![];
+    for event in [
+        Event::Started(B),
+        Event::Ended(A, Ending::Success),
+        Event::Due(A),
+        Event::Interrupted(A),
+        Event::Started(Key::plain(7)),
+        Event::Started(Key { task: 0, map_index: 0 }),
+    ] {
+        let misfit = driver.run.step(event, &mut commands).unwrap_err();
+        assert_eq!(misfit.event, event);
+    }
+    assert_eq!(commands, []);
+    assert_eq!(driver.run.instances, before);
+}
+
+#[test]
+fn a_row_of_an_instance_that_there_cannot_be_is_passed_over() {
+    let dag = chain(2, |task| task);
+    let row = Instance::recorded(State::Success, 1, 0, None);
+    let run = Run::restore(dag, [(Key { task: 0, map_index: 3 }, row), (Key::plain(9), row)]);
+    assert_eq!(run.instances, Run::new(dag).instances);
+    assert_eq!(run.open, 2);
+}
+
+#[test]
+fn delays_double_up_to_their_ceiling() {
+    let seconds = Duration::from_secs;
+    let options = Options {
+        retry_delay: seconds(10),
+        retry_exponential_backoff: true,
+        max_retry_delay: Some(seconds(60)),
+        ..Options::DEFAULT
+    };
+    let delays: Vec<_> = (1..=5).map(|n| retry_delay(&options, n).as_secs()).collect();
+    assert_eq!(delays, [10, 20, 40, 60, 60]);
+    assert_eq!(retry_delay(&options, 200), seconds(60));
+}
