@@ -50,7 +50,7 @@ pub fn data(index: usize, call: &TechCall, output: Option<TokenStream>) -> Token
 fn sync(index: usize, call: &TechCall, output: Option<&TokenStream>, items: &mut TokenStream) -> TokenStream {
     let rt = runtime_name();
     let method = format_ident!("{}", call.method);
-    let (path, accept) = (&call.path.literal, &call.accept);
+    let (path, accept) = (&call.path.literal, call.accept.as_deref().unwrap_or("application/json"));
     let request_timeout = duration_tokens(call.request_timeout);
     let service = match &call.service {
         Service::Api { api_id, stage, region } => {
@@ -98,7 +98,8 @@ fn sync(index: usize, call: &TechCall, output: Option<&TokenStream>, items: &mut
 
 /// The name of the function that evaluates the arguments of a call, where there are any.
 pub fn arguments_name(index: usize, call: &TechCall, lazy: &Lazy) -> Option<Ident> {
-    let some = lazy.transformed.is_some() || call.expressions().next().is_some();
+    let some =
+        lazy.transformed.is_some() || call.expressions().next().is_some() || own_accept(call).is_some();
     some.then(|| format_ident!("__arguments_{index}"))
 }
 
@@ -120,6 +121,9 @@ pub fn arguments(model: &Model, index: usize, call: &TechCall, lazy: &Lazy) -> O
         let values =
             values.iter().map(|value| quote_spanned!(value.span()=> &(#value) as &dyn ::core::fmt::Display));
         step(&mut steps, quote!(path(&[#(#pieces),*], &[#(#values),*])));
+    }
+    if let Some(accept) = own_accept(call) {
+        step(&mut steps, quote!(header("Accept", #accept)));
     }
     for (method, pairs) in [("query", &call.query), ("header", &call.headers)] {
         let Some(pairs) = pairs else { continue };
@@ -159,6 +163,11 @@ pub fn arguments(model: &Model, index: usize, call: &TechCall, lazy: &Lazy) -> O
             ::core::result::Result::Ok(__arguments)
         }
     })
+}
+
+/// What a call accepts where the type of its service may say something else.
+fn own_accept(call: &TechCall) -> Option<&str> {
+    call.accept.as_deref().filter(|_| matches!(call.service, Service::Custom(_)))
 }
 
 /// A value by reference, under its own tokens.

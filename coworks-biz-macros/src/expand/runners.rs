@@ -10,7 +10,7 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Expr, ExprCall, Ident, ReturnType, Type};
 
-use super::values::{context, declare, seen_type, seen_witness, value, witness, written_type};
+use super::values::{context, declare, seen_type, seen_witness, value, written_type};
 use super::{runtime_name, runtime_under};
 use crate::model::{Argument, Model, Output, Source, Use, written};
 use crate::parse::function::{FunctionTask, Parameter};
@@ -175,10 +175,10 @@ pub fn branch(
         Some(scrutinee) => {
             let arms = branch.arms.iter().enumerate().map(|(arm, way)| match &way.test {
                 Test::Pattern(pattern, guard) => {
-                    let choice = choice(arm, uses::variables(pattern), pattern.span());
+                    let choice = choice(arm, uses::variables(pattern), way.end);
                     let guard = guard.as_ref().map(|guard| quote!(if #guard));
-                    // Under the arm, where rustc would add one that is missing.
-                    let choice = quote_spanned!(pattern.span()=> => #choice,);
+                    // From the pattern to its end, behind which rustc would add an arm that is missing.
+                    let choice = quote_spanned!(way.end=> => #choice,);
                     quote!(#pattern #guard #choice)
                 }
                 Test::Condition(_) | Test::Otherwise => TokenStream::new(),
@@ -255,16 +255,18 @@ pub fn join(model: &Model, index: usize, arms: &[(usize, Span)]) -> TokenStream 
     }
 }
 
-/// Asks rustc what the called functions give, each by itself; nothing calls it. Where a function
-/// has type parameters, a reader would otherwise decide what they are.
+/// Names the called functions, each by itself; nothing calls it. Where one has type parameters that
+/// nobody says, a reader of its output would otherwise decide what they are.
 pub fn callees(model: &Model) -> TokenStream {
     let mut taken: Vec<_> = model.tasks.iter().flat_map(|task| &task.inputs).copied().collect();
     taken.sort_unstable();
     taken.dedup();
     let callees: Vec<_> = taken
         .into_iter()
-        .filter(|&task| matches!(model.tasks[task].output, Output::Callee(_)))
-        .map(|task| witness(model, task))
+        .filter_map(|task| match model.tasks[task].output {
+            Output::Callee(call) => Some(&call.func),
+            Output::Unknown | Output::Written(_) | Output::Same(_) => None,
+        })
         .collect();
     if callees.is_empty() {
         return TokenStream::new();

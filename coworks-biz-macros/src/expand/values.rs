@@ -198,10 +198,10 @@ pub fn seen_witness(model: &Model, of: usize, map: Option<usize>, optional: bool
 }
 
 fn callee_witness(call: &ExprCall) -> TokenStream {
-    let rt = runtime_name();
     let function = &call.func;
+    let under = runtime_under(function.span());
     let parameters = call.args.iter().map(|_| quote!(_,));
-    quote!(#rt::task::output_of::<(#(#parameters)*), _>(#function))
+    quote_spanned!(function.span()=> #under::task::output_of::<(#(#parameters)*), _>(#function))
 }
 
 /// The user's own match, which never runs, and so gives the types of variables: a tuple.

@@ -24,7 +24,8 @@ pub struct TechCall {
     pub query: Option<Expr>,
     pub body: Option<Body>,
     pub headers: Option<Expr>,
-    pub accept: String,
+    /// `None` where it is not said: then that of the service's type, or JSON.
+    pub accept: Option<String>,
     pub request_timeout: Duration,
 }
 

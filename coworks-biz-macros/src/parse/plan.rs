@@ -101,6 +101,8 @@ pub struct Arm {
     pub body: Block,
     /// The test as it is written.
     pub label: String,
+    /// Where it ends.
+    pub end: Span,
 }
 
 /// What chooses an arm.

@@ -1,6 +1,7 @@
 //! Reads the statements of a plan out of Rust's.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenTree};
+use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{Arm as MatchArm, Attribute, Expr, ExprCall, ExprIf, Item, Local, Macro, Pat, Stmt};
 
@@ -275,8 +276,9 @@ impl Reader {
             Pat::Guard(guarded) => (guarded.pat, Some(guarded.guard)),
             pattern => (Box::new(pattern), None),
         };
+        let end = end(&arm.body);
         let body = self.arm_body(*arm.body, errors);
-        Arm { test: Test::Pattern(pattern, guard), body, label }
+        Arm { test: Test::Pattern(pattern, guard), body, label, end }
     }
 
     fn arm_body(&mut self, body: Expr, errors: &mut Errors) -> Block {
@@ -292,15 +294,25 @@ impl Reader {
     fn conditions(&mut self, e: ExprIf, arms: &mut Vec<Arm>, errors: &mut Errors) {
         self.calls.find(&e.cond);
         let label = written::tokens(&e.cond);
+        let end = e.then_branch.brace_token.span.close();
         let body = self.body(e.then_branch.stmts, errors);
-        arms.push(Arm { test: Test::Condition(e.cond), body, label });
+        arms.push(Arm { test: Test::Condition(e.cond), body, label, end });
         match e.else_branch.map(|(_, otherwise)| *otherwise) {
             Some(Expr::If(e)) => self.conditions(e, arms, errors),
             otherwise => {
                 let body = otherwise.map(|body| self.arm_body(body, errors)).unwrap_or_default();
-                arms.push(Arm { test: Test::Otherwise, body, label: "else".to_owned() });
+                arms.push(Arm { test: Test::Otherwise, body, label: "else".to_owned(), end });
             }
         }
+    }
+}
+
+/// The last token of an expression.
+fn end(expression: &Expr) -> Span {
+    match expression.to_token_stream().into_iter().last() {
+        Some(TokenTree::Group(group)) => group.span_close(),
+        Some(token) => token.span(),
+        None => expression.span(),
     }
 }
 

@@ -111,7 +111,7 @@ impl TechCall {
             query: given.query,
             body,
             headers: given.headers,
-            accept: given.accept.unwrap_or_else(|| "application/json".to_owned()),
+            accept: given.accept,
             request_timeout: given.request_timeout.unwrap_or(Duration::from_secs(30)),
         })
     }

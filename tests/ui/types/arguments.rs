@@ -39,6 +39,7 @@ fn arguments() {
     let unknown = send(invioce, 3);
     let annotated: String = send("x".into(), 1);
     let sync = blocking("x".into());
+    let takes_sync = send(sync, 3);
     let generic = first(invoice.lines);
     let reads_generic = maybe(generic);
 }

@@ -130,3 +130,42 @@ async fn a_company_has_its_own_addresses_and_headers() {
         assert_eq!(seen["headers"][name], value, "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_to_another_host_is_refused_and_one_within_is_followed() {
+    let (asked, address) = elsewhere().await;
+    let world = World::new().await;
+    let arguments = || Arguments::new().header("X-Key", &secret("KEY"));
+    let service = tech::Service::Url(address.leak());
+    let at = |path| tech::Call { path, ..call(Method::Get, service, Token::None) };
+    assert_eq!(world.ask(at("/within"), arguments()).await.unwrap(), json!("here"));
+
+    let error = world.ask(at("/away"), arguments()).await.unwrap_err();
+    assert!(error.is_fatal() && error.to_string().contains("redirects to another host"), "{error}");
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+/// A service that redirects to itself and to another one, which counts who asks it.
+async fn elsewhere() -> (std::sync::Arc<std::sync::atomic::AtomicUsize>, String) {
+    use axum::response::Redirect;
+    use axum::routing::get;
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&asked);
+    let other = axum::Router::new().fallback(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async { "there" }
+    });
+    let other = serve(other).await;
+    let app = axum::Router::new()
+        .route("/within", get(|| async { Redirect::temporary("/here") }))
+        .route("/here", get(|| async { "here" }))
+        .route("/away", get(move || async move { Redirect::temporary(&other) }));
+    (asked, serve(app).await)
+}
+
+async fn serve(app: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
