@@ -37,6 +37,27 @@ impl<'a> Builder<'a> {
         for (order, scope) in simple.into_iter().chain(whole) {
             self.order(order, scope, errors);
         }
+        self.other_setups(errors);
+    }
+
+    /// A teardown that names one setup takes its output as it is, for it runs only after that has
+    /// succeeded; behind a second one it would run after either.
+    fn other_setups(&self, errors: &mut Errors) {
+        for edge in &self.edges {
+            let (task, above) = (&self.tasks[edge.to], &self.tasks[edge.from]);
+            let named = task.options.teardown.as_deref().unwrap_or_default();
+            let [setup] = named else { continue };
+            let is_named = self
+                .named(&setup.unraw().to_string(), task.place.scope)
+                .and_then(|named| self.value(named))
+                .is_some_and(|named| named == edge.from);
+            if above.role == Role::Setup && !is_named {
+                let (id, other) = (&task.id, &above.id);
+                errors.under(edge.span, format!(
+                    "`{id}` takes down `{setup}`, and comes behind the setup `{other}` too: name both, `teardown = [{setup}, ..]`"
+                ));
+            }
+        }
     }
 
     /// Ties teardowns to their setups, and gives them their trigger rule.

@@ -25,6 +25,13 @@ fn calls() {
     let k = send(a);
     #[task(id = "not an id", setup = true, teardown = 3)]
     let l = send(a);
+    let db = send("db".into());
+    let cache = send("cache".into());
+    #[task(teardown = db)]
+    let closed = send(db);
+    #[task(teardown = cache)]
+    let cleared = send(cache);
+    cache >> closed;
     #[task(teardown = nothing)]
     let m = send(a);
     #[task(retires = 1)]
