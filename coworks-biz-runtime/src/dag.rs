@@ -28,6 +28,14 @@ pub struct Dag {
     pub end_date: Option<i64>,
     /// Whether the ticks missed since `start_date` are run.
     pub catchup: bool,
+    /// How many of its runs are under way at once; `None` leaves it to the engine.
+    pub max_active_runs: Option<u32>,
+    /// How many tasks of one run are under way at once; `None` where only pools and slots limit them.
+    pub max_active_tasks: Option<u32>,
+    /// How long a run may take before it fails.
+    pub dagrun_timeout: Option<Duration>,
+    /// Whether a task waits for the same task of the run before.
+    pub depends_on_past: bool,
     /// Words to find it by.
     pub tags: &'static [&'static str],
     /// Who answers for it.
@@ -177,6 +185,14 @@ pub struct Options {
     pub execution_timeout: Option<Duration>,
     /// Which ends of its upstreams let it run.
     pub trigger_rule: TriggerRule,
+    /// The pool whose slots its attempts take.
+    pub pool: &'static str,
+    /// The higher goes first where slots are short.
+    pub priority_weight: i32,
+    /// How many of its instances are under way at once, over all runs.
+    pub max_active_tis_per_dag: Option<u32>,
+    /// Whether it waits for the same task of the run before, and for what directly follows that one.
+    pub wait_for_downstream: bool,
     /// Who is told by e-mail.
     pub email: &'static [&'static str],
     /// Whether they are told of a failure.
@@ -184,6 +200,9 @@ pub struct Options {
     /// Whether they are told of a retry.
     pub email_on_retry: bool,
 }
+
+/// The pool of a task that names none.
+pub const DEFAULT_POOL: &str = "default_pool";
 
 impl Options {
     /// Airflow's defaults.
@@ -194,6 +213,10 @@ impl Options {
         max_retry_delay: None,
         execution_timeout: None,
         trigger_rule: TriggerRule::AllSuccess,
+        pool: DEFAULT_POOL,
+        priority_weight: 1,
+        max_active_tis_per_dag: None,
+        wait_for_downstream: false,
         email: &[],
         email_on_failure: true,
         email_on_retry: true,
@@ -261,6 +284,10 @@ impl Dag {
         start_date: None,
         end_date: None,
         catchup: false,
+        max_active_runs: None,
+        max_active_tasks: None,
+        dagrun_timeout: None,
+        depends_on_past: false,
         tags: &[],
         owner: "",
         tasks: &[],

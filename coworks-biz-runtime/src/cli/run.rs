@@ -102,7 +102,7 @@ async fn watch(
         state = handle.ended() => {
             let exit = match state? {
                 RunState::Success => Exit::Done,
-                RunState::Failed | RunState::Running => Exit::RunFailed,
+                RunState::Failed | RunState::Running | RunState::Queued => Exit::RunFailed,
             };
             // The run is done and recorded, so that this is only for tidiness.
             let _ = tokio::time::timeout(SWEEP, engine.drain()).await;

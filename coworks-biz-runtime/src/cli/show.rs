@@ -96,6 +96,7 @@ pub(super) fn runs(
             RunState::Success => (GOOD, '✓'),
             RunState::Failed => (ERROR, '✗'),
             RunState::Running => (BOLD, '▸'),
+            RunState::Queued => (DIM, '·'),
         };
         line(format!("{style}{sign}{style:#} {}", row.join("  ")))?;
     }
@@ -314,6 +315,7 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
         RunState::Success => (GOOD, "succeeded"),
         RunState::Failed => (ERROR, "failed"),
         RunState::Running => (WARNING, "has not ended"),
+        RunState::Queued => (WARNING, "has not begun"),
     };
     let took = took.map(|took| format!(" in {took}")).unwrap_or_default();
     let _ = write!(text, "\n{BOLD}{}{BOLD:#} {style}{verb}{style:#}{took}", run.dag_id);

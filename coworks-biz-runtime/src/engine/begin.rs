@@ -124,7 +124,7 @@ impl Core {
         run_id: String,
     ) -> Result<(RunRecord, &'static Definition), EngineError> {
         let all = self.writer.named(dag_id, &run_id)?;
-        let (open, ended): (Vec<_>, Vec<_>) = all.into_iter().partition(|run| run.state == RunState::Running);
+        let (open, ended): (Vec<_>, Vec<_>) = all.into_iter().partition(|run| !run.state.is_final());
         let record = match <[RunRecord; 1]>::try_from(open) {
             Ok([record]) => record,
             Err(open) if open.is_empty() => {

@@ -58,6 +58,8 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
+    /// Waits until it may begin.
+    Queued,
     /// Begun, and not ended.
     Running,
     /// Every last task of the DAG has succeeded or was skipped.
@@ -67,9 +69,15 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Whether it is an end.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Success | Self::Failed)
+    }
+
     /// Airflow's word for it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::Success => "success",
             Self::Failed => "failed",
@@ -107,7 +115,7 @@ impl FromStr for RunState {
     type Err = UnknownState;
 
     fn from_str(word: &str) -> Result<Self, UnknownState> {
-        [Self::Running, Self::Success, Self::Failed]
+        [Self::Queued, Self::Running, Self::Success, Self::Failed]
             .into_iter()
             .find(|state| state.as_str() == word)
             .ok_or_else(|| UnknownState(word.to_owned()))
