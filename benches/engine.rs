@@ -12,7 +12,7 @@ use coworks_biz::__runtime::dag::{Dag, Gate, Kind, Task};
 use coworks_biz::__runtime::run::RunState;
 use coworks_biz::__runtime::task::{Body, Capture, Context, Definition, Items, Work, finish, items};
 use coworks_biz::config::{Config, Environment, Flags};
-use coworks_biz::engine::{Engine, Trigger};
+use coworks_biz::engine::{Engine, Mode, Trigger};
 use coworks_biz::{Error, Result};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -95,7 +95,7 @@ fn config(dir: &Path) -> Config {
 fn measure(dir: &Path, definition: &'static Definition, runs: usize) -> Duration {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     runtime.block_on(async {
-        let engine = Engine::start(&config(dir), &[definition]).expect("an engine");
+        let engine = Engine::start(&config(dir), &[definition], Mode::OneRun).expect("an engine");
         let begin = Instant::now();
         let triggers = (0..runs).map(|_| engine.trigger(definition, Trigger::default()));
         let handles = futures_util::future::join_all(triggers).await;

@@ -345,7 +345,7 @@ impl Dag {
 }
 
 impl Kind {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Function => "Function",
             Self::Call => "Call",

@@ -3,7 +3,7 @@
 //! The modules are rooms of one house, the lower ones first; a room imports
 //! only from rooms below it:
 //! [`error`], [`dag`], [`value`], [`config`], [`schedule`], [`run`], [`store`],
-//! [`tech`], [`task`], [`engine`], `local`, [`cli`].
+//! [`tech`], [`task`], [`engine`], [`control`], `local`, [`cli`].
 //!
 //! Two seams matter most: [`run`] is pure, so that it can be simulated by the
 //! million, and [`task`] knows only a [`task::Host`], so that another host can
@@ -14,6 +14,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod dag;
 pub mod engine;
 pub mod error;

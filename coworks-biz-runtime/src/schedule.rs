@@ -56,6 +56,45 @@ pub fn next_tick(dag: &Dag, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>
     Ok(Some(tick).filter(|&tick| end.is_none_or(|end| tick <= end)))
 }
 
+/// The ticks of a DAG.
+#[derive(Debug)]
+pub struct Timetable(&'static Dag);
+/// Known.
+pub struct Known {
+    pub ticked: Option<DateTime<Utc>>,
+    pub since: DateTime<Utc>,
+    pub first: bool,
+    pub has_ticked: bool,
+    pub busy: bool,
+    pub last_end: Option<DateTime<Utc>>,
+}
+/// Due.
+pub struct Due {
+    pub tick: Option<DateTime<Utc>>,
+    pub look: Option<DateTime<Utc>>,
+    pub data_interval: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+impl Timetable {
+    pub fn of(dag: &'static Dag) -> Result<Self, BadSchedule> {
+        next_tick(dag, Utc::now())?;
+        Ok(Self(dag))
+    }
+    pub fn due(&self, known: &Known, now: DateTime<Utc>) -> Due {
+        let next = next_tick(self.0, known.ticked.unwrap_or(known.since)).unwrap();
+        Due { tick: next.filter(|n| *n <= now), look: next, data_interval: None }
+    }
+    pub fn data_interval(&self, tick: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+        (tick, tick)
+    }
+    pub fn between(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
+        let dag = self.0;
+        std::iter::successors(next_tick(dag, from - TimeDelta::microseconds(1)).unwrap(), move |t| {
+            next_tick(dag, *t).unwrap()
+        })
+        .take_while(move |t| *t <= to)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

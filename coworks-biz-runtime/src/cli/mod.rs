@@ -5,9 +5,11 @@
 mod check;
 mod graph;
 mod logs;
+mod orders;
 mod output;
 mod progress;
 mod run;
+mod serve;
 mod show;
 
 use std::path::PathBuf;
@@ -19,7 +21,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError, Flags};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Mark, Order, Reprocess, RunName};
 use crate::store::StoreError;
 use crate::task::Definition;
 
@@ -103,6 +105,81 @@ struct Arguments {
 enum Verb {
     /// Execute one run in this process, and wait for it
     Run(RunArguments),
+    /// Schedule and execute all of them, until it is told to stop
+    Serve(ServeArguments),
+    /// Make a run, for the process that serves to execute
+    Trigger {
+        /// The biz; may be left out where there is only one
+        biz: Option<String>,
+        /// What the run is triggered with: JSON, or @FILE
+        #[arg(long, value_name = "JSON")]
+        conf: Option<String>,
+        /// The moment the run stands for: 2026-01-31 or 2026-01-31T06:00:00Z; now when it is left out
+        #[arg(long, value_name = "DATE", value_parser = moment)]
+        logical_date: Option<DateTime<Utc>>,
+        /// A second trigger with the same key makes no second run, and is answered with the first
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+    /// Start nothing of a biz until it is unpaused; what runs comes to its end
+    Pause {
+        /// The biz; may be left out where there is only one
+        biz: Option<String>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+    /// Go on with a biz that was paused
+    Unpause {
+        /// The biz; may be left out where there is only one
+        biz: Option<String>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+    /// Run the ticks of a time that has passed
+    Backfill(BackfillArguments),
+    /// Run what has failed again, or everything from some tasks on, and what comes after it
+    Retry {
+        /// The run id
+        run_id: String,
+        /// From this task on; in a loop from all its instances, or one: `send[3]`
+        #[arg(long, value_name = "TASK", conflicts_with = "failed")]
+        from: Vec<String>,
+        /// What has failed, and what could not run for it: the default
+        #[arg(long)]
+        failed: bool,
+        /// Of this biz, where runs of several have the same run id
+        #[arg(long)]
+        biz: Option<String>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+    /// End a run that has not ended: what runs is cut off, teardowns still run
+    Cancel {
+        /// The run id
+        run_id: String,
+        /// Of this biz, where runs of several have the same run id
+        #[arg(long)]
+        biz: Option<String>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
+    /// Say how a task of a run has ended, whatever it did
+    Mark {
+        /// The run id
+        run_id: String,
+        /// The task; in a loop one instance: `send[3]`
+        task: String,
+        /// How it has ended
+        #[arg(value_enum)]
+        state: MarkArgument,
+        /// Of this biz, where runs of several have the same run id
+        #[arg(long)]
+        biz: Option<String>,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
     /// List the business services of this program
     List {
         #[command(flatten)]
@@ -188,6 +265,65 @@ struct RunArguments {
 }
 
 #[derive(Debug, clap::Args)]
+struct ServeArguments {
+    /// Where another process has the database, wait until it is gone, and take its place
+    #[arg(long)]
+    standby: bool,
+    /// Host the services that this program brings along, with an S3 server, in this process
+    #[arg(long)]
+    local: bool,
+    /// How many tasks run at once [env: COWORKS_BIZ_PARALLELISM; default: 32]
+    #[arg(long, value_name = "N")]
+    parallelism: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+struct BackfillArguments {
+    /// The biz; may be left out where there is only one
+    biz: Option<String>,
+    /// The first moment, included: 2026-01-31 or 2026-01-31T06:00:00Z
+    #[arg(long, value_name = "DATE", value_parser = moment, required_unless_present = "cancel")]
+    from: Option<DateTime<Utc>>,
+    /// The last moment, included
+    #[arg(long, value_name = "DATE", value_parser = moment, required_unless_present = "cancel")]
+    to: Option<DateTime<Utc>>,
+    /// Which runs that are there already are run again
+    #[arg(long, value_enum, default_value_t)]
+    reprocess: ReprocessArgument,
+    /// How many of its runs are under way at once
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    max_active: u32,
+    /// What each run is triggered with: JSON, or @FILE
+    #[arg(long, value_name = "JSON")]
+    conf: Option<String>,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// End the backfill that is under way: its runs that have not begun do not
+    #[arg(long, conflicts_with_all = ["from", "to", "dry_run"])]
+    cancel: bool,
+    #[command(flatten)]
+    output: OutputArgument,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum ReprocessArgument {
+    /// None: only ticks without a run
+    #[default]
+    None,
+    /// Those that have failed
+    Failed,
+    /// All that have ended
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MarkArgument {
+    Success,
+    Failed,
+}
+
+#[derive(Debug, clap::Args)]
 struct OutputArgument {
     /// The form of what is printed
     #[arg(short, long, value_enum, default_value_t)]
@@ -220,8 +356,7 @@ fn moment(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 /// The verbs that a later version has.
-const PLANNED: [&str; 9] =
-    ["serve", "trigger", "retry", "cancel", "pause", "backfill", "db", "airflow", "completions"];
+const PLANNED: [&str; 3] = ["db", "airflow", "completions"];
 
 /// The verb that was asked for, where a later version has it.
 fn planned(error: &clap::Error) -> Option<&'static str> {
@@ -293,12 +428,48 @@ impl App {
         self.refuse_twins()?;
         let parallelism = match &arguments.verb {
             Verb::Run(run) => run.parallelism,
+            Verb::Serve(serve) => serve.parallelism,
             _ => None,
         };
         let config = Config::load(Flags { db: arguments.db.clone(), parallelism })?;
         progress::install(&config, arguments.quiet, arguments.verbose);
         match arguments.verb {
             Verb::Run(run) => run::run(self, config, run, arguments.db.as_deref()),
+            Verb::Serve(serve) => serve::serve(self, config, &serve),
+            Verb::Trigger { biz, conf, logical_date, idempotency_key, output } => {
+                let dag_id = self.dag_id(biz.as_deref())?;
+                let conf = conf.as_deref().map(orders::conf).transpose()?;
+                let order = Order::Trigger { dag_id, conf, logical_date, idempotency_key };
+                orders::order(self, &config, order, output.output)
+            }
+            Verb::Pause { biz, output } => {
+                let order = Order::Pause { dag_id: self.dag_id(biz.as_deref())?, paused: true };
+                orders::order(self, &config, order, output.output)
+            }
+            Verb::Unpause { biz, output } => {
+                let order = Order::Pause { dag_id: self.dag_id(biz.as_deref())?, paused: false };
+                orders::order(self, &config, order, output.output)
+            }
+            Verb::Backfill(arguments) => {
+                let order = self.backfill(&arguments)?;
+                orders::order(self, &config, order, arguments.output.output)
+            }
+            Verb::Retry { run_id, from, failed: _, biz, output } => {
+                let order = Order::Retry { run: RunName { dag_id: biz, run_id }, from };
+                orders::order(self, &config, order, output.output)
+            }
+            Verb::Cancel { run_id, biz, output } => {
+                let order = Order::Cancel { run: RunName { dag_id: biz, run_id } };
+                orders::order(self, &config, order, output.output)
+            }
+            Verb::Mark { run_id, task, state, biz, output } => {
+                let state = match state {
+                    MarkArgument::Success => Mark::Success,
+                    MarkArgument::Failed => Mark::Failed,
+                };
+                let order = Order::Mark { run: RunName { dag_id: biz, run_id }, task, state };
+                orders::order(self, &config, order, output.output)
+            }
             Verb::List { output } => check::list(self, output.output),
             Verb::Graph { biz, format } => graph::graph(self.biz(biz.as_deref())?, format),
             Verb::Runs { biz, limit, output } => {
@@ -318,6 +489,30 @@ impl App {
                 None => check::check(&self.definitions, &config, output.output),
             },
         }
+    }
+
+    fn backfill(&self, arguments: &BackfillArguments) -> Result<Order, Failure> {
+        let dag_id = self.dag_id(arguments.biz.as_deref())?;
+        let (Some(from), Some(to)) = (arguments.from, arguments.to) else {
+            return Ok(Order::CancelBackfill { dag_id });
+        };
+        Ok(Order::Backfill {
+            dag_id,
+            from,
+            to,
+            reprocess: match arguments.reprocess {
+                ReprocessArgument::None => Reprocess::None,
+                ReprocessArgument::Failed => Reprocess::Failed,
+                ReprocessArgument::All => Reprocess::All,
+            },
+            max_active_runs: arguments.max_active,
+            conf: arguments.conf.as_deref().map(orders::conf).transpose()?,
+            dry_run: arguments.dry_run,
+        })
+    }
+
+    fn dag_id(&self, name: Option<&str>) -> Result<String, Failure> {
+        Ok(self.biz(name)?.dag.dag_id.to_owned())
     }
 
     fn names(&self) -> Vec<&'static str> {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::orders::conf;
 use super::output::say;
 use super::{App, Exit, Failure, RunArguments, show};
 use crate::config::Config;
-use crate::engine::{Engine, RunHandle, Trigger};
+use crate::engine::{Engine, Mode, RunHandle, Trigger};
 use crate::run::RunState;
 use crate::task::DagRun;
 use crate::value::Json;
@@ -31,6 +32,8 @@ pub(super) fn run(
         (_, biz) => Some(app.biz(biz.as_deref())?),
     };
     let conf = arguments.conf.as_deref().map(conf).transpose()?;
+    let encode = |conf| Json::encode(&conf).map_err(|e| Failure::usage(e.to_string()));
+    let conf = conf.map(encode).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -41,11 +44,12 @@ pub(super) fn run(
             true => Some(host_locally(app, &mut config).await?),
             false => None,
         };
-        let engine = Engine::start(&config, &app.definitions)?;
+        let engine = Engine::start(&config, &app.definitions, Mode::OneRun)?;
         let handle = match (&arguments.resume, definition) {
             (Some(run_id), biz) => engine.resume(biz.map(|biz| biz.dag.dag_id), run_id).await?,
             (None, Some(definition)) => {
-                let trigger = Trigger { conf, logical_date: arguments.logical_date };
+                let logical_date = arguments.logical_date;
+                let trigger = Trigger { conf, logical_date, idempotency_key: None };
                 engine.trigger(definition, trigger).await?
             }
             (None, None) => unreachable!("a biz is there where no run is resumed"),
@@ -131,27 +135,8 @@ fn stop_at_once(again: &str) -> ! {
     std::process::exit(Exit::Interrupted as i32)
 }
 
-/// `--conf`: JSON, or `@FILE`.
-fn conf(text: &str) -> Result<Json, Failure> {
-    let read;
-    let (text, what) = match text.strip_prefix('@') {
-        None => (text, "--conf".to_owned()),
-        Some(file) => {
-            read = std::fs::read_to_string(file)
-                .map_err(|e| Failure::usage(format!("--conf: {file} cannot be read: {e}")))?;
-            (read.as_str(), format!("--conf: {file}"))
-        }
-    };
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
-        let file =
-            if Path::new(text).exists() { format!("; for the file: --conf @{text}") } else { String::new() };
-        Failure::usage(format!("{what} is no JSON: {e}{file}"))
-    })?;
-    Json::encode(&value).map_err(|e| Failure::usage(e.to_string()))
-}
-
 #[cfg(feature = "local")]
-async fn host_locally(app: &App, config: &mut Config) -> Result<crate::local::Local, Failure> {
+pub(super) async fn host_locally(app: &App, config: &mut Config) -> Result<crate::local::Local, Failure> {
     let Some(services) = app.local else {
         return Err(Failure::usage(
             "this program brings no services for --local: `main![..; local = services]` names a function that does",
@@ -168,7 +153,7 @@ async fn host_locally(app: &App, config: &mut Config) -> Result<crate::local::Lo
 }
 
 #[cfg(not(feature = "local"))]
-async fn host_locally(_: &App, _: &mut Config) -> Result<std::convert::Infallible, Failure> {
+pub(super) async fn host_locally(_: &App, _: &mut Config) -> Result<std::convert::Infallible, Failure> {
     Err(Failure::usage(
         "this program was built without the feature `local` of coworks-biz, which --local needs",
     ))

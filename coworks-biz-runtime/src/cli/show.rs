@@ -21,7 +21,7 @@ struct RunJson<'a> {
     run_id: &'a str,
     state: &'a str,
     logical_date: String,
-    start_date: String,
+    start_date: Option<String>,
     end_date: Option<String>,
     tasks: Vec<TaskJson<'a>>,
 }
@@ -59,8 +59,11 @@ struct RunLine<'a> {
     run_type: &'a str,
     state: &'a str,
     logical_date: String,
-    start_date: String,
+    queued_at: String,
+    start_date: Option<String>,
     end_date: Option<String>,
+    /// Why it does not go on.
+    held: Option<&'a str>,
 }
 
 pub(super) fn runs(
@@ -74,18 +77,20 @@ pub(super) fn runs(
         let lines = runs.iter().map(|run| RunLine {
             biz: &run.dag_id,
             run_id: &run.run_id,
-            run_type: &run.run_type,
+            run_type: run.run_type.as_str(),
             state: run.state.as_str(),
             logical_date: iso(run.logical_date),
-            start_date: iso(run.start_date),
+            queued_at: iso(run.queued_at),
+            start_date: run.start_date.map(iso),
             end_date: run.end_date.map(iso),
+            held: run.held.as_deref(),
         });
         print_json(&lines.collect::<Vec<_>>())?;
         return Ok(Exit::Done);
     }
     let heads = ["BIZ", "STATE", "DURATION", "RUN ID"].map(str::to_owned).to_vec();
     let cells = runs.iter().map(|run| {
-        let took = run.end_date.and_then(|end| (end - run.start_date).to_std().ok());
+        let took = took(run);
         let took = took.map_or_else(|| "-".to_owned(), duration);
         vec![run.dag_id.clone(), run.state.as_str().to_owned(), took, run.run_id.clone()]
     });
@@ -150,7 +155,7 @@ fn print(app: &App, reader: &Reader, run: &RunRecord, output: Output) -> Result<
                 run_id: &run.run_id,
                 state: run.state.as_str(),
                 logical_date: iso(run.logical_date),
-                start_date: iso(run.start_date),
+                start_date: run.start_date.map(iso),
                 end_date: run.end_date.map(iso),
                 tasks: tasks
                     .iter()
@@ -205,7 +210,7 @@ impl Row {
     }
 
     fn state(&self) -> Option<State> {
-        self.record.as_ref().map(|record| record.state)
+        self.record.as_ref().and_then(|record| record.state)
     }
 
     fn try_number(&self) -> u32 {
@@ -310,7 +315,7 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
             }
         }
     }
-    let took = run.end_date.and_then(|end| (end - run.start_date).to_std().ok()).map(duration);
+    let took = took(run).map(duration);
     let (style, verb) = match run.state {
         RunState::Success => (GOOD, "succeeded"),
         RunState::Failed => (ERROR, "failed"),
@@ -330,9 +335,14 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
     text
 }
 
+/// How long a run took.
+fn took(run: &RunRecord) -> Option<std::time::Duration> {
+    (run.end_date? - run.start_date?).to_std().ok()
+}
+
 /// What is to be said of a task instance beside its state.
 fn details(text: &mut String, record: &TaskRecord) {
-    let (style, _) = look(Some(record.state));
+    let (style, _) = look(record.state);
     if let Some(error) = &record.error {
         let _ = writeln!(text, "    {style}{error}{style:#}");
     }
@@ -341,10 +351,10 @@ fn details(text: &mut String, record: &TaskRecord) {
             let until = record.due_at.map(|at| format!(" until {}", local(at))).unwrap_or_default();
             let _ = writeln!(text, "    {WARNING}waits for {object}{until}{WARNING:#}");
         }
-        (None, State::UpForRetry, Some(at)) => {
+        (None, Some(State::UpForRetry), Some(at)) => {
             let _ = writeln!(text, "    {WARNING}tried again at {}{WARNING:#}", local(at));
         }
-        (None, State::UpForReschedule, Some(at)) => {
+        (None, Some(State::UpForReschedule), Some(at)) => {
             let _ = writeln!(text, "    {WARNING}asks again at {}{WARNING:#}", local(at));
         }
         _ => {}
@@ -380,8 +390,9 @@ mod tests {
             run: 1,
             task_id: task_id.to_owned(),
             map_index,
-            state,
+            state: Some(state),
             try_number: 1,
+            tries_before: 0,
             interruptions: 0,
             generation: 0,
             outcome: None,

@@ -7,6 +7,7 @@ mod directory;
 mod handles;
 mod secrets;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub db: PathBuf,
     /// How many attempts run at once (`COWORKS_BIZ_PARALLELISM`, `parallelism`); 32 by default.
     pub parallelism: usize,
+    /// How many slots each pool has (`[pools]` of the file).
+    pub pools: BTreeMap<String, usize>,
     /// What is on disk before what (`COWORKS_BIZ_DURABILITY`, `durability`).
     pub durability: Durability,
     /// In place of the address of API Gateway (`COWORKS_GATEWAY_URL`,
@@ -157,6 +160,8 @@ impl Environment {
 struct File {
     db: Option<PathBuf>,
     parallelism: Option<usize>,
+    #[serde(default)]
+    pools: BTreeMap<String, usize>,
     durability: Option<Durability>,
     gateway_url: Option<String>,
     directory_url: Option<String>,
@@ -221,6 +226,7 @@ impl Config {
         Ok(Self {
             db: db.unwrap_or_else(|| PathBuf::from(".coworks-biz/biz.db")),
             parallelism,
+            pools: file.pools,
             durability,
             gateway_url: env.get("COWORKS_GATEWAY_URL").or(file.gateway_url),
             directory: Directory::load(env, file.directory_url)?,

@@ -25,6 +25,9 @@ pub(super) struct List {
 impl Core {
     pub(super) fn start(&mut self, what: Attempt, host: RunHost) {
         let shared = Arc::clone(&self.shared);
+        let number = self.next_attempt;
+        self.next_attempt += 1;
+        let id = (what.run.number, what.key());
         let work = async move {
             let (run, key) = (what.run.number, what.key());
             let ended = AssertUnwindSafe(async {
@@ -39,14 +42,30 @@ impl Core {
                     Default::default(),
                 )
             });
-            shared.tell(Message::Ended(Ended { run, key, end: Box::new(end), xcoms, items }));
+            shared.tell(Message::Ended(Ended { run, key, number, end: Box::new(end), xcoms, items }));
         };
         while self.attempts.try_join_next().is_some() {}
-        self.attempts.spawn_on(work, &self.tokio);
+        let abort = self.attempts.spawn_on(work, &self.tokio);
+        self.under_way.insert(id, (number, abort));
+    }
+
+    /// Cuts an attempt off: whatever it still comes to does not count.
+    pub(super) fn cut(&mut self, run: i64, key: Key) {
+        if let Some((_, abort)) = self.under_way.remove(&(run, key)) {
+            abort.abort();
+        }
+        self.slots.release(run, key);
+        self.slots.forget(run, key);
+        self.lists.retain(|list| (list.ended.run, list.ended.key) != (run, key));
     }
 
     /// Takes in the end of an attempt; that of a list once its items are written.
     pub(super) fn take_in(&mut self, mut ended: Ended) {
+        let id = (ended.run, ended.key);
+        if self.under_way.get(&id).is_none_or(|(number, _)| *number != ended.number) {
+            return;
+        }
+        self.under_way.remove(&id);
         match std::mem::take(&mut ended.items) {
             none if none.is_empty() => self.ended(ended),
             items => self.lists.push_back(List { ended, items: items.into(), written: 0 }),
@@ -81,7 +100,7 @@ impl Core {
     }
 
     fn ended(&mut self, Ended { run, key, end, xcoms, .. }: Ended) {
-        self.slots.release();
+        self.slots.release(run, key);
         let Some(live) = self.runs.get_mut(&run) else { return };
         let record = live.record(key);
         if let Some(error) = &end.error {

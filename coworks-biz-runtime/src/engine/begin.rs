@@ -1,66 +1,177 @@
-//! How runs begin: triggered, or gone on with after a process has died.
+//! How runs begin: triggered, taken from the queue, or gone on with after a process has died.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio::sync::watch;
 
-use super::core::{Core, Effect, exact, now};
-use super::host::Shared;
+use super::core::{Alarm, Core, Effect, exact, now};
 use super::live::Live;
-use super::message::Reply;
-use super::{EngineError, Refusal, RunHandle, Trigger};
+use super::{EngineError, Mode, Refusal, RunHandle, Trigger, versions};
 use crate::run::{Event, Key, RunState, State};
-use crate::store::{RunRecord, StoreError, TaskRecord, Write};
-use crate::task::{DagRun, DataInterval, Definition};
+use crate::store::{RunRecord, RunType, StoreError, TaskRecord, WaitsFor, Which, Write};
+use crate::task::Definition;
 use crate::tech::Token;
 use crate::value::Json;
+
+/// What a run is made of.
+pub(super) struct Plan {
+    pub(super) dag: usize,
+    pub(super) run_type: RunType,
+    pub(super) conf: Json,
+    pub(super) logical_date: DateTime<Utc>,
+    pub(super) data_interval: (DateTime<Utc>, DateTime<Utc>),
+    pub(super) idempotency_key: Option<String>,
+    pub(super) backfill: Option<i64>,
+    /// Whether it begins whatever limits there are.
+    pub(super) at_once: bool,
+    /// Whether it cannot begin as things are, and is held.
+    pub(super) holds: bool,
+}
 
 impl Core {
     pub(super) fn trigger(
         &mut self,
         definition: &'static Definition,
         trigger: Trigger,
-        reply: Reply,
-    ) -> Result<(), (Reply, EngineError)> {
-        let (conf, logical_date) = match self.admit(definition, trigger) {
-            Ok(admitted) => admitted,
-            Err(error) => return Err((reply, error)),
+    ) -> Result<RunHandle, EngineError> {
+        let dag_id = definition.dag.dag_id;
+        let dag = self.dags.place(dag_id).ok_or_else(|| Refusal::UnknownDag { dag_id: dag_id.to_owned() })?;
+        if let Some(run) = self.triggered_before(dag_id, &trigger)? {
+            return Ok(self.handle_of(&run));
+        }
+        let conf = self.conf_of(definition, trigger.conf)?;
+        self.refuse_missing(definition)?;
+        let logical_date = match trigger.logical_date.map(exact) {
+            Some(date) if self.has_logical_date(dag_id, date)? => {
+                return Err(Refusal::LogicalDate { dag_id, date }.into());
+            }
+            Some(date) => date,
+            None => self.free_moment(dag_id)?,
         };
-        let now = now();
+        let record = self.make(Plan {
+            dag,
+            run_type: RunType::Manual,
+            conf,
+            logical_date,
+            data_interval: (logical_date, logical_date),
+            idempotency_key: trigger.idempotency_key,
+            backfill: None,
+            at_once: self.mode == Mode::OneRun,
+            holds: false,
+        });
+        Ok(self.handle_of(&record))
+    }
+
+    /// Records a new run. It begins at once where it may, and else waits for its turn.
+    pub(super) fn make(&mut self, plan: Plan) -> RunRecord {
+        let Plan { dag, run_type, logical_date, .. } = plan;
+        let may = plan.at_once || self.dags[dag].has_room(run_type);
+        let begins = self.mode != Mode::Orders && may && !plan.holds;
+        let (now, definition) = (now(), self.dags[dag].definition);
+        let seconds = match logical_date.timestamp_subsec_micros() {
+            0 => SecondsFormat::Secs,
+            _ => SecondsFormat::Micros,
+        };
+        let moment = logical_date.to_rfc3339_opts(seconds, false);
         let record = RunRecord {
             number: self.next_run,
             dag_id: definition.dag.dag_id.to_owned(),
-            run_id: format!("manual__{}", logical_date.to_rfc3339_opts(SecondsFormat::Micros, false)),
+            run_id: format!("{}__{moment}", run_type.as_str()),
             uuid: uuid::Uuid::now_v7().to_string(),
-            run_type: "manual".to_owned(),
-            state: RunState::Running,
-            version: definition.dag.version(),
-            conf: conf.as_str().to_owned(),
+            run_type,
+            state: if begins { RunState::Running } else { RunState::Queued },
+            version: self.dags[dag].version.clone(),
+            conf: plan.conf.as_str().to_owned(),
             logical_date,
-            data_interval_start: logical_date,
-            data_interval_end: logical_date,
-            start_date: now,
+            data_interval_start: plan.data_interval.0,
+            data_interval_end: plan.data_interval.1,
+            queued_at: now,
+            start_date: begins.then_some(now),
             end_date: None,
+            idempotency_key: plan.idempotency_key,
+            backfill: plan.backfill,
+            stopped: None,
+            held: None,
         };
         self.next_run += 1;
-        let (sender, ended) = watch::channel(None);
-        let live = Live::new(definition, Arc::new(dag_run(definition, &record)), sender);
-        self.writes.push(Write::RunBegan(record));
-        self.begin(live, ended, reply, Vec::new());
-        Ok(())
+        self.remember_version(dag);
+        self.writes.push(Write::RunMade(record.clone()));
+        match begins {
+            true => self.enter(Live::new(definition, dag, record.clone()), Vec::new(), false),
+            false if plan.holds => {}
+            false => self.dags[dag].queue(&record),
+        }
+        record
     }
 
-    /// Refuses a trigger that could not run, before anything is recorded.
-    fn admit(
-        &mut self,
+    /// The structure of the DAG as it is now, so that a later program can tell what it has changed.
+    pub(super) fn remember_version(&mut self, dag: usize) {
+        let state = &mut self.dags[dag];
+        if !std::mem::replace(&mut state.known, true) {
+            self.writes.push(Write::Version {
+                dag_id: state.record.dag_id.clone(),
+                version: state.version.clone(),
+                structure: versions::Structure::of(state.definition.dag).to_json(),
+            });
+        }
+    }
+
+    /// Tells how the run ends.
+    pub(super) fn handle_of(&mut self, record: &RunRecord) -> RunHandle {
+        let run = match self.runs.get(&record.number) {
+            Some(live) => Arc::clone(&live.dag_run),
+            None => match self.dags.place(&record.dag_id) {
+                Some(dag) => Arc::new(super::live::dag_run(self.dags[dag].definition, record)),
+                None => unreachable!("a run of a DAG of this program"),
+            },
+        };
+        let ended = match record.state.is_final() {
+            true => watch::channel(Some(record.state)).1,
+            false => self.ends.entry(record.number).or_insert_with(|| watch::channel(None).0).subscribe(),
+        };
+        RunHandle { run, ended, failure: Arc::clone(&self.failure) }
+    }
+
+    /// The run that an earlier trigger with the same key has made.
+    fn triggered_before(
+        &self,
+        dag_id: &'static str,
+        trigger: &Trigger,
+    ) -> Result<Option<RunRecord>, EngineError> {
+        let Some(key) = &trigger.idempotency_key else { return Ok(None) };
+        let uncommitted = self.writes.iter().find_map(|write| match write {
+            Write::RunMade(run) if run.dag_id == dag_id && run.idempotency_key.as_ref() == Some(key) => {
+                Some(run.clone())
+            }
+            _ => None,
+        });
+        let run = match uncommitted {
+            Some(run) => run,
+            None => match self.writer.runs(Which::Trigger(dag_id, key))?.pop() {
+                Some(run) => run,
+                None => return Ok(None),
+            },
+        };
+        let same = |conf: &Json| serde_json::from_str::<serde_json::Value>(conf.as_str()).ok();
+        if let Some(conf) = &trigger.conf
+            && same(conf) != same(&Json::from_stored(run.conf.as_str()))
+        {
+            return Err(Refusal::OtherConf { key: key.clone(), run_id: run.run_id }.into());
+        }
+        Ok(Some(run))
+    }
+
+    /// The conf of a new run, where the DAG can take it.
+    pub(super) fn conf_of(
+        &self,
         definition: &'static Definition,
-        trigger: Trigger,
-    ) -> Result<(Json, DateTime<Utc>), EngineError> {
+        given: Option<Json>,
+    ) -> Result<Json, EngineError> {
         let dag_id = definition.dag.dag_id;
-        let given = trigger.conf.is_some();
-        let conf = match (trigger.conf, definition.default_conf) {
+        let is_given = given.is_some();
+        let conf = match (given, definition.default_conf) {
             (Some(conf), _) => conf,
             (None, Some(default)) => {
                 default().map_err(|e| Refusal::Conf { dag_id, reason: e.to_string() })?
@@ -74,35 +185,30 @@ impl Core {
         }
         if let Some(of) = &definition.conf {
             of.check(&conf).map_err(|e| {
-                let reason = match given {
+                let reason = match is_given {
                     true => self.shared.secrets().scrub(&e.to_string()).into_owned(),
                     false => format!("none is given, and it takes a `{}`", of.name()),
                 };
                 Refusal::Conf { dag_id, reason }
             })?;
         }
-        let missing = missing(definition, &self.shared);
-        if !missing.is_empty() {
-            return Err(Refusal::Missing { dag_id, missing }.into());
+        Ok(conf)
+    }
+
+    /// Refuses a DAG that lacks what it needs, before anything is recorded.
+    pub(super) fn refuse_missing(&self, definition: &'static Definition) -> Result<(), EngineError> {
+        let missing = definition.missing(self.shared.secrets(), self.shared.services.has_directory());
+        let missing: Vec<_> = missing.into_iter().map(|missing| missing.text).collect();
+        let missing = [missing, self.missing_pools(definition)].concat();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::Missing { dag_id: definition.dag.dag_id, missing }.into()),
         }
-        if let Some(date) = trigger.logical_date {
-            let date = exact(date);
-            if self.has_logical_date(dag_id, date)? {
-                return Err(Refusal::LogicalDate { dag_id, date }.into());
-            }
-            return Ok((conf, date));
-        }
-        // Two triggers in one microsecond stand for two moments all the same.
-        let mut date = now();
-        while self.has_logical_date(dag_id, date)? {
-            date += chrono::TimeDelta::microseconds(1);
-        }
-        Ok((conf, date))
     }
 
     /// Tokens that stand in the source are kept out of what is written, also in a
     /// process that only reads what an earlier one has asked for.
-    fn hide_tokens(&self, definition: &Definition) {
+    pub(super) fn hide_tokens(&self, definition: &Definition) {
         for (_, call) in definition.calls() {
             if let Token::Literal(token) = call.token {
                 self.shared.secrets().hide(token);
@@ -110,130 +216,206 @@ impl Core {
         }
     }
 
-    fn has_logical_date(&self, dag_id: &str, date: DateTime<Utc>) -> Result<bool, StoreError> {
+    pub(super) fn has_logical_date(&self, dag_id: &str, date: DateTime<Utc>) -> Result<bool, StoreError> {
         let uncommitted = self.writes.iter().any(
-            |write| matches!(write, Write::RunBegan(run) if run.dag_id == dag_id && run.logical_date == date),
+            |write| matches!(write, Write::RunMade(run) if run.dag_id == dag_id && run.logical_date == date),
         );
         Ok(uncommitted || self.writer.has_logical_date(dag_id, date)?)
     }
 
-    /// The record of a run that can be gone on with, and what it is a run of.
-    pub(super) fn recorded(
-        &self,
-        dag_id: Option<&str>,
-        run_id: String,
-    ) -> Result<(RunRecord, &'static Definition), EngineError> {
-        let all = self.writer.named(dag_id, &run_id)?;
-        let (open, ended): (Vec<_>, Vec<_>) = all.into_iter().partition(|run| !run.state.is_final());
-        let record = match <[RunRecord; 1]>::try_from(open) {
-            Ok([record]) => record,
-            Err(open) if open.is_empty() => {
-                return Err(match ended.last() {
-                    Some(run) => Refusal::Ended { run_id, state: run.state }.into(),
-                    None => Refusal::NoRun { run_id }.into(),
-                });
-            }
-            Err(open) => {
-                let dag_ids = open.into_iter().map(|run| run.dag_id).collect();
-                return Err(Refusal::Ambiguous { run_id, dag_ids }.into());
-            }
-        };
+    /// Now; two triggers in one microsecond stand for two moments all the same.
+    fn free_moment(&self, dag_id: &str) -> Result<DateTime<Utc>, StoreError> {
+        let mut date = now();
+        while self.has_logical_date(dag_id, date)? {
+            date += TimeDelta::microseconds(1);
+        }
+        Ok(date)
+    }
+
+    /// Goes on with a run that a stopped or killed process has left.
+    pub(super) fn resume(&mut self, dag_id: Option<&str>, run_id: String) -> Result<RunHandle, EngineError> {
+        let mut record = self.recorded(dag_id, run_id)?;
+        let run_id = record.run_id.clone();
         if self.runs.contains_key(&record.number) {
             return Err(Refusal::Live { run_id }.into());
         }
-        let definition = self.definitions.iter().copied().find(|d| d.dag.dag_id == record.dag_id);
-        let Some(definition) = definition else {
+        if record.state.is_final() {
+            return Err(Refusal::Ended { run_id, state: record.state }.into());
+        }
+        let Some(dag) = self.dags.place(&record.dag_id) else {
             return Err(Refusal::NoDag { run_id, dag_id: record.dag_id }.into());
         };
-        let is = definition.dag.version();
-        if is != record.version {
-            let dag_id = definition.dag.dag_id;
-            return Err(Refusal::Changed { run_id, dag_id, was: record.version, is }.into());
+        let definition = self.dags[dag].definition;
+        let tasks = self.writer.tasks(record.number)?;
+        if let Err(changes) = self.fit(dag, &mut record, &tasks)? {
+            return Err(Refusal::Changed { run_id, dag_id: definition.dag.dag_id, changes }.into());
         }
-        self.hide_tokens(definition);
-        let missing = missing(definition, &self.shared);
-        if !missing.is_empty() {
-            return Err(Refusal::Missing { dag_id: definition.dag.dag_id, missing }.into());
+        self.refuse_missing(definition)?;
+        self.go_on(dag, record, tasks);
+        let record = self.runs.values().find(|live| *live.record.run_id == run_id && live.dag == dag);
+        match record.map(|live| live.record.clone()) {
+            Some(record) => Ok(self.handle_of(&record)),
+            None => unreachable!("it has just been taken in"),
         }
-        Ok((record, definition))
     }
 
-    pub(super) fn resume(
-        &mut self,
-        record: RunRecord,
-        definition: &'static Definition,
-        reply: Reply,
-    ) -> Result<(), StoreError> {
+    /// The record of the run of this id; of the one that has not ended, where there are several.
+    pub(super) fn recorded(&self, dag_id: Option<&str>, run_id: String) -> Result<RunRecord, EngineError> {
+        let all = self.writer.named(dag_id, &run_id)?;
+        let (open, mut ended): (Vec<_>, Vec<_>) = all.into_iter().partition(|run| !run.state.is_final());
+        let dag_ids = |runs: &[RunRecord]| runs.iter().map(|run| run.dag_id.clone()).collect();
+        match (<[RunRecord; 1]>::try_from(open), ended.as_slice()) {
+            (Ok([record]), _) => Ok(record),
+            (Err(open), []) if open.is_empty() => Err(Refusal::NoRun { run_id }.into()),
+            (Err(open), [_]) if open.is_empty() => Ok(ended.remove(0)),
+            (Err(open), ended) => {
+                let dag_ids = if open.is_empty() { dag_ids(ended) } else { dag_ids(&open) };
+                Err(Refusal::Ambiguous { run_id, dag_ids }.into())
+            }
+        }
+    }
+
+    /// Takes over every run that an earlier process has left.
+    pub(super) fn take_over(&mut self) -> Result<(), StoreError> {
+        for backfill in self.writer.backfills()? {
+            if let Some(dag) = self.dags.place(&backfill.dag_id) {
+                self.dags[dag].begin_backfill(backfill);
+            }
+        }
+        for mut record in self.writer.runs(Which::Open)? {
+            let Some(dag) = self.dags.place(&record.dag_id) else {
+                tracing::warn!(
+                    target: "coworks_biz::engine",
+                    run_id = %record.run_id, "of biz `{}`, which this program does not have: it stays as it is", record.dag_id
+                );
+                continue;
+            };
+            self.hide_tokens(self.dags[dag].definition);
+            if record.state == RunState::Queued {
+                self.dags[dag].queue(&record);
+                self.stirred.insert(dag);
+                continue;
+            }
+            let tasks = self.writer.tasks(record.number)?;
+            let lacks = self.refuse_missing(self.dags[dag].definition).err().map(|error| error.to_string());
+            let changed = self.fit(dag, &mut record, &tasks)?.err();
+            match changed.map(|changes| changes.join("; ")).or(lacks) {
+                Some(why) => self.hold(record, why),
+                None => self.go_on(dag, record, tasks),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a run as it is until somebody decides, and says why.
+    pub(super) fn hold(&mut self, mut record: RunRecord, why: String) {
+        tracing::error!(
+            target: "coworks_biz::engine",
+            dag_id = record.dag_id, run_id = %record.run_id, "held: {why}"
+        );
+        if record.held.as_ref() != Some(&why) {
+            record.held = Some(why.clone());
+            let record = Box::new(record);
+            self.writes.push(Write::Run { record, event: "held", detail: Some(why), at: now() });
+        }
+    }
+
+    /// Begins what may begin now and could not before.
+    pub(super) fn begin_stirred(&mut self) -> Result<(), StoreError> {
+        if self.mode == Mode::Orders {
+            self.stirred.clear();
+        }
+        for dag in std::mem::take(&mut self.stirred) {
+            while let Some(number) = self.dags[dag].next() {
+                let Some(record) = self.writer.runs(Which::Number(number))?.pop() else {
+                    // It was made in this very batch.
+                    self.stirred.insert(dag);
+                    break;
+                };
+                self.begin_queued(dag, record)?;
+            }
+            self.end_backfill(dag);
+        }
+        Ok(())
+    }
+
+    fn begin_queued(&mut self, dag: usize, mut record: RunRecord) -> Result<(), StoreError> {
+        let tasks = self.writer.tasks(record.number)?;
+        let lacks = self.refuse_missing(self.dags[dag].definition).err().map(|error| error.to_string());
+        let changed = self.fit(dag, &mut record, &tasks)?.err();
+        if let Some(why) = changed.map(|changes| changes.join("; ")).or(lacks) {
+            self.dags[dag].forget(&record);
+            self.hold(record, why);
+            return Ok(());
+        }
+        self.go_on(dag, record, tasks);
+        Ok(())
+    }
+
+    fn go_on(&mut self, dag: usize, mut record: RunRecord, tasks: Vec<TaskRecord>) {
+        let definition = self.dags[dag].definition;
+        let resumed = record.state == RunState::Running;
+        if !resumed || record.held.is_some() {
+            record.state = RunState::Running;
+            record.start_date.get_or_insert(now());
+            record.held = None;
+            let copy = Box::new(record.clone());
+            self.writes.push(Write::Run { record: copy, event: "running", detail: None, at: now() });
+        }
         let index: HashMap<_, _> =
             (0..).zip(definition.dag.tasks).map(|(n, task)| (task.task_id, n)).collect();
-        let records = self.writer.tasks(record.number)?.into_iter().filter_map(|record| {
+        let records = tasks.into_iter().filter_map(|record| {
             let task = *index.get(record.task_id.as_str())?;
             Some((Key { task, map_index: record.map_index }, record))
         });
         let records: Vec<_> = records.collect();
-        let (sender, ended) = watch::channel(None);
-        let dag_run = Arc::new(dag_run(definition, &record));
-        let live = Live::restore(definition, dag_run, sender, &records);
-        self.begin(live, ended, reply, records);
-        Ok(())
+        let live = Live::restore(definition, dag, record, &records);
+        self.enter(live, records, resumed);
     }
 
     /// Takes a run among the live ones and brings it to where its events put it.
-    fn begin(
-        &mut self,
-        live: Live,
-        ended: watch::Receiver<Option<RunState>>,
-        reply: Reply,
-        records: Vec<(Key, TaskRecord)>,
-    ) {
-        let number = live.dag_run.number;
-        let handle = RunHandle { run: Arc::clone(&live.dag_run), ended, failure: Arc::clone(&self.failure) };
+    fn enter(&mut self, live: Live, records: Vec<(Key, TaskRecord)>, resumed: bool) {
+        let (number, dag) = (live.record.number, live.dag);
+        self.dags[dag].began(&live.record);
+        if let (Some(limit), Some(began)) = (live.definition.dag.dagrun_timeout, live.record.start_date) {
+            let limit = TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX);
+            let until = began.checked_add_signed(limit).unwrap_or(DateTime::<Utc>::MAX_UTC);
+            self.alarm(until, Alarm::Run(number));
+        }
         self.runs.insert(number, live);
-        let resumed = !matches!(self.writes.last(), Some(Write::RunBegan(run)) if run.number == number);
-        self.effects.push(Effect::Begun { reply, handle, resumed });
+        self.effects.push(Effect::Begun { run: number, resumed });
         for (key, record) in records {
             let is = self.runs.get(&number).and_then(|live| live.instance(key).state);
             // What there cannot be was passed over.
-            if is != Some(record.state) {
+            if is != record.state {
                 continue;
             }
             match record.state {
-                State::Running => {
+                Some(State::Running) => {
                     self.step(number, Event::Interrupted(key), None);
                     // Counted before any body runs, however long the queue is.
                     self.count(number, key);
                 }
-                State::Queued => self.enqueue(number, key, None),
-                State::UpForRetry => self.wake(number, key, record.due_at.unwrap_or_default()),
-                State::UpForReschedule => {
-                    match record.waits_for {
-                        Some(_) => self.effects.push(Effect::Watch { run: number, key }),
-                        None => self.wake(number, key, record.due_at.unwrap_or_default()),
-                    }
-                    self.effects.push(Effect::Say { run: number, key, state: record.state });
-                }
-                State::Success | State::Failed | State::Skipped | State::UpstreamFailed | State::Removed => {}
+                Some(State::Queued) => self.enqueue(number, key, None),
+                Some(State::UpForRetry) => self.wake(number, key, record.due_at.unwrap_or_default()),
+                Some(State::UpForReschedule) => self.wait_on(number, key, &record),
+                _ => {}
             }
         }
         self.step(number, Event::Begin, None);
     }
-}
 
-fn missing(definition: &Definition, shared: &Shared) -> Vec<String> {
-    let missing = definition.missing(shared.secrets(), shared.services.has_directory());
-    missing.into_iter().map(|missing| missing.text).collect()
-}
-
-fn dag_run(definition: &'static Definition, record: &RunRecord) -> DagRun {
-    DagRun {
-        dag_id: definition.dag.dag_id,
-        run_id: record.run_id.as_str().into(),
-        uuid: record.uuid.clone(),
-        number: record.number,
-        run_type: record.run_type.clone(),
-        logical_date: record.logical_date,
-        data_interval: DataInterval { start: record.data_interval_start, end: record.data_interval_end },
-        start_date: record.start_date,
-        conf: Json::from_stored(record.conf.as_str()),
+    /// Goes on waiting for what a task was deferred for.
+    fn wait_on(&mut self, run: i64, key: Key, record: &TaskRecord) {
+        match record.waits_for {
+            Some(WaitsFor::Object(_)) => self.effects.push(Effect::Watch { run, key }),
+            // It may have ended meanwhile: the task itself looks.
+            Some(WaitsFor::Run { .. }) => {
+                self.step(run, Event::Due(key), Some(crate::task::Resume::Interrupted));
+                return;
+            }
+            None => self.wake(run, key, record.due_at.unwrap_or_default()),
+        }
+        self.effects.push(Effect::Say { run, key, state: State::UpForReschedule });
     }
 }

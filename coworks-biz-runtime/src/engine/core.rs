@@ -1,34 +1,42 @@
 //! The thread that owns the database and the live runs.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::RunHandle;
 use super::attempts::List;
+use super::dags::Dags;
 use super::host::{Outputs, RunHost, Shared};
 use super::live::Live;
 use super::message::{Message, Reply};
 use super::slots::{Ready, Slots};
+use super::{Answer, EngineError, Mode, RunHandle};
+use crate::config::Config;
+use crate::dag::DEFAULT_POOL;
 use crate::run::{ALONE_AFTER, Command, Event, Key, MAX_INTERRUPTIONS, RunState, State};
-use crate::store::{StoreError, Stored, Write, Writer};
+use crate::store::{StoreError, Stored, WaitsFor, Write, Writer};
 use crate::task::{Attempt, Definition, Resume};
 use crate::value::Object;
 
 /// How many changes one transaction takes, so that a large one cannot hold up a trigger.
 pub(super) const BATCH: usize = 1000;
 
+/// How often the clock is looked at while a schedule waits for it: it may be set.
+const CLOCK: Duration = Duration::from_secs(1);
+
 /// What begins once the changes it follows from are committed.
 pub(super) enum Effect {
-    Begun { reply: Reply, handle: RunHandle, resumed: bool },
+    Begun { run: i64, resumed: bool },
+    Answer { reply: Reply, handle: RunHandle },
+    Done { reply: oneshot::Sender<Result<Answer, EngineError>>, answer: Answer },
     Start { attempt: Attempt, host: RunHost },
     Keep { outputs: Arc<Outputs>, task: &'static str, map_index: i32, xcoms: Vec<(String, Stored)> },
     Watch { run: i64, key: Key },
@@ -37,16 +45,31 @@ pub(super) enum Effect {
     End { run: i64, state: RunState },
 }
 
+/// What is to be done at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alarm {
+    /// A task instance is called again, if this is still when.
+    Task(i64, Key, DateTime<Utc>),
+    /// A run has had its time.
+    Run(i64),
+}
+
 pub(super) struct Core {
+    pub(super) mode: Mode,
     pub(super) writer: Writer,
-    pub(super) definitions: Vec<&'static Definition>,
+    pub(super) dags: Dags,
+    /// The pools, by name.
+    pools: HashMap<String, usize>,
     pub(super) shared: Arc<Shared>,
     pub(super) tokio: Handle,
     pub(super) runs: HashMap<i64, Live>,
     pub(super) next_run: i64,
     pub(super) slots: Slots,
-    /// When which task is tried again.
-    timers: BinaryHeap<Reverse<(Instant, i64, Key)>>,
+    alarms: BinaryHeap<Reverse<(Instant, Alarm)>>,
+    /// When the ticks of which DAG are looked at again.
+    pub(super) looks: BTreeSet<(DateTime<Utc>, usize)>,
+    /// The DAGs of which a run may begin that could not before.
+    pub(super) stirred: HashSet<usize>,
     /// Lists whose items are not all written.
     pub(super) lists: VecDeque<List>,
     pub(super) writes: Vec<Write>,
@@ -54,8 +77,17 @@ pub(super) struct Core {
     commands: Vec<Command>,
     /// The attempts under way; cut off when the engine goes.
     pub(super) attempts: JoinSet<()>,
+    /// Each of them, with its number.
+    pub(super) under_way: HashMap<(i64, Key), (u64, AbortHandle)>,
+    pub(super) next_attempt: u64,
+    /// Who wants to know how a run ends.
+    pub(super) ends: HashMap<i64, watch::Sender<Option<RunState>>>,
+    /// Which task instances wait for the end of a run.
+    pub(super) awaited: HashMap<i64, Vec<(i64, Key)>>,
     deleting: usize,
+    pub(super) draining: bool,
     drained: Vec<oneshot::Sender<()>>,
+    stayed: Vec<oneshot::Sender<()>>,
     pub(super) failure: Arc<OnceLock<String>>,
     #[cfg(feature = "s3")]
     waiter: super::waiter::Waiter,
@@ -63,36 +95,68 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
+        mode: Mode,
         writer: Writer,
-        definitions: Vec<&'static Definition>,
+        definitions: &[&'static Definition],
         shared: Arc<Shared>,
-        parallelism: usize,
+        config: &Config,
     ) -> Result<Self, StoreError> {
         let next_run = writer.next_run()?;
+        let dags = Dags::new(definitions, writer.dags()?, now());
+        let pools = (0..).zip(config.pools.keys()).map(|(place, name)| (name.clone(), place)).collect();
+        let mut slots = Slots::new(config.parallelism, config.pools.values().copied().collect());
+        for dag in (0..dags.len()).filter(|&dag| dags[dag].record.paused) {
+            slots.pause(dag, true);
+        }
+        if mode == Mode::Orders {
+            slots.drain();
+        }
         let mut core = Self {
+            mode,
             writer,
-            definitions,
+            dags,
+            pools,
             tokio: Handle::current(),
             runs: HashMap::new(),
             next_run,
-            slots: Slots::new(parallelism),
-            timers: BinaryHeap::new(),
+            slots,
+            alarms: BinaryHeap::new(),
+            looks: BTreeSet::new(),
+            stirred: HashSet::new(),
             lists: VecDeque::new(),
             writes: Vec::new(),
             effects: Vec::new(),
             commands: Vec::new(),
             attempts: JoinSet::new(),
+            under_way: HashMap::new(),
+            next_attempt: 0,
+            ends: HashMap::new(),
+            awaited: HashMap::new(),
             deleting: 0,
+            draining: false,
             drained: Vec::new(),
+            stayed: Vec::new(),
             failure: Arc::default(),
             #[cfg(feature = "s3")]
             waiter: super::waiter::Waiter::start(Arc::clone(&shared)),
             shared,
         };
-        for object in core.writer.to_delete()? {
-            core.effects.push(Effect::Delete(object));
-        }
+        core.take_stock()?;
         Ok(core)
+    }
+
+    /// Takes in what an earlier process has left: deletions in any case, and all runs where this one serves.
+    fn take_stock(&mut self) -> Result<(), StoreError> {
+        if self.mode != Mode::Orders {
+            for object in self.writer.to_delete()? {
+                self.effects.push(Effect::Delete(object));
+            }
+        }
+        if self.mode == Mode::Serve {
+            self.take_over()?;
+            self.look_at_all()?;
+        }
+        Ok(())
     }
 
     /// Works until it is stopped, or until the database fails, which is left in `failure`.
@@ -110,6 +174,7 @@ impl Core {
     fn work(&mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
         loop {
             self.write_items();
+            self.begin_stirred()?;
             self.assign();
             if !self.writes.is_empty() {
                 self.writer.commit(&self.writes)?;
@@ -126,20 +191,24 @@ impl Core {
                 next = if self.writes.len() < BATCH { receiver.try_recv().ok() } else { None };
             }
             self.fire();
+            self.tick()?;
         }
     }
 
-    /// The next message; `Some(None)` when a timer is due first, `None` when nobody is left to send one.
-    fn receive(&self, receiver: &Receiver<Message>) -> Option<Option<Message>> {
-        if self.slots.is_behind() || !self.lists.is_empty() {
+    /// The next message; `Some(None)` when something else is due first, `None` when nobody is left to send one.
+    fn receive(&mut self, receiver: &Receiver<Message>) -> Option<Option<Message>> {
+        if self.slots.is_behind() || !self.lists.is_empty() || !self.stirred.is_empty() {
             return match receiver.try_recv() {
                 Ok(message) => Some(Some(message)),
                 Err(TryRecvError::Empty) => Some(None),
                 Err(TryRecvError::Disconnected) => None,
             };
         }
-        let Some(Reverse((at, ..))) = self.timers.peek() else { return receiver.recv().ok().map(Some) };
-        match receiver.recv_timeout(at.saturating_duration_since(Instant::now())) {
+        let alarm = self.alarms.peek().map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()));
+        let look =
+            self.looks.first().map(|(at, _)| (*at - Utc::now()).to_std().unwrap_or_default().min(CLOCK));
+        let Some(pause) = alarm.into_iter().chain(look).min() else { return receiver.recv().ok().map(Some) };
+        match receiver.recv_timeout(pause) {
             Ok(message) => Some(Some(message)),
             Err(RecvTimeoutError::Timeout) => Some(None),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -149,13 +218,15 @@ impl Core {
     fn handle(&mut self, message: Message) -> Result<(), StoreError> {
         match message {
             Message::Trigger { definition, trigger, reply } => {
-                // A caller that is gone does not want the run any more; there is nobody to tell.
-                if let Err((reply, error)) = self.trigger(definition, trigger, reply) {
-                    let _ = reply.send(Err(error));
-                }
+                let answer = self.trigger(definition, trigger);
+                self.answer(reply, answer);
             }
-            Message::Resume { dag_id, run_id, reply } => match self.recorded(dag_id.as_deref(), run_id) {
-                Ok((record, definition)) => self.resume(record, definition, reply)?,
+            Message::Resume { dag_id, run_id, reply } => {
+                let answer = self.resume(dag_id.as_deref(), run_id);
+                self.answer(reply, answer);
+            }
+            Message::Order { order, reply } => match self.order(order) {
+                Ok(answer) => self.effects.push(Effect::Done { reply, answer }),
                 Err(error) => drop(reply.send(Err(error))),
             },
             Message::Ended(ended) => self.take_in(ended),
@@ -168,8 +239,11 @@ impl Core {
                     self.writes.push(Write::Deleted(object));
                 }
             }
+            Message::Stay { reply } => self.stayed.push(reply),
             Message::Drain { reply } => {
                 self.slots.drain();
+                self.draining = true;
+                self.looks.clear();
                 self.drained.push(reply);
             }
             Message::Stop => unreachable!("the caller takes it"),
@@ -177,28 +251,56 @@ impl Core {
         Ok(())
     }
 
+    /// Answers once what the answer tells is committed; a refusal at once.
+    fn answer(&mut self, reply: Reply, answer: Result<RunHandle, EngineError>) {
+        match answer {
+            Ok(handle) => self.effects.push(Effect::Answer { reply, handle }),
+            // A caller that is gone does not want the run any more; there is nobody to tell.
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
     fn due(&mut self, run: i64, key: Key, resume: Option<Resume>) {
-        // A run that has ended meanwhile waits for nothing.
-        if self.runs.contains_key(&run) {
+        // A run that has ended meanwhile waits for nothing, and neither does a task that was cut off.
+        let waits = |live: &Live| {
+            matches!(live.instance(key).state, Some(State::UpForRetry | State::UpForReschedule))
+        };
+        if self.runs.get(&run).is_some_and(waits) {
             self.step(run, Event::Due(key), resume);
         }
     }
 
     /// Has a task instance called again at this moment.
     pub(super) fn wake(&mut self, run: i64, key: Key, at: DateTime<Utc>) {
+        self.alarm(at, Alarm::Task(run, key, at));
+    }
+
+    /// Has something done at this moment.
+    pub(super) fn alarm(&mut self, at: DateTime<Utc>, what: Alarm) {
         let after = (at - now()).to_std().unwrap_or_default();
         let at = Instant::now().checked_add(after).unwrap_or_else(far_future);
-        self.timers.push(Reverse((at, run, key)));
+        self.alarms.push(Reverse((at, what)));
     }
 
     fn fire(&mut self) {
         let now = Instant::now();
-        while let Some(&Reverse((at, run, key))) = self.timers.peek() {
+        while let Some(&Reverse((at, alarm))) = self.alarms.peek() {
             if at > now {
                 break;
             }
-            self.timers.pop();
-            self.due(run, key, None);
+            self.alarms.pop();
+            match alarm {
+                Alarm::Task(run, key, due) => {
+                    let Some(live) = self.runs.get(&run) else { continue };
+                    // It was cleared meanwhile, and waits for something else.
+                    if live.due_at(key) != Some(due) {
+                        continue;
+                    }
+                    let overdue = matches!(live.waits_for(key), Some(WaitsFor::Run { .. }));
+                    self.due(run, key, overdue.then_some(Resume::Overdue));
+                }
+                Alarm::Run(_) => {}
+            }
         }
     }
 
@@ -210,6 +312,18 @@ impl Core {
             // Not the user's fault, and nothing has changed: tell whoever can mend it.
             tracing::error!(target: "coworks_biz::engine", run_id = %live.dag_run.run_id, "{misfit}");
         }
+        self.obey(run, &mut commands, Some(event), resume);
+        self.commands = commands;
+    }
+
+    /// Turns what a run commands into changes and effects.
+    pub(super) fn obey(
+        &mut self,
+        run: i64,
+        commands: &mut Vec<Command>,
+        event: Option<Event>,
+        resume: Option<Resume>,
+    ) {
         for command in commands.drain(..) {
             let now = now();
             let Some(live) = self.runs.get_mut(&run) else { break };
@@ -217,13 +331,13 @@ impl Core {
                 Command::Set { key, state: State::Queued, .. } => {
                     live.note(key, State::Queued, now);
                     let resume = match event {
-                        Event::Interrupted(_) => None,
+                        Some(Event::Interrupted(_)) => None,
                         _ => resume,
                     };
                     self.enqueue(run, key, resume);
                 }
                 Command::Set { key, state, .. } => {
-                    if let (Event::Interrupted(_), State::Failed) = (event, state) {
+                    if let (Some(Event::Interrupted(_)), State::Failed) = (event, state) {
                         live.note_error(key, &format!(
                             "the process died {MAX_INTERRUPTIONS} times while this task ran: it is not tried again"
                         ));
@@ -236,19 +350,30 @@ impl Core {
                     self.record(run, key, state, now);
                 }
                 Command::Wake { key, after } => {
-                    let delay = chrono::TimeDelta::from_std(after).unwrap_or(chrono::TimeDelta::MAX);
-                    live.note_due(key, now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC));
-                    let at = Instant::now().checked_add(after).unwrap_or_else(far_future);
-                    self.timers.push(Reverse((at, run, key)));
+                    let delay = TimeDelta::from_std(after).unwrap_or(TimeDelta::MAX);
+                    let at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
+                    live.note_due(key, at);
+                    self.wake(run, key, at);
                     self.record(run, key, State::UpForRetry, now);
                 }
-                Command::End(state) => {
-                    self.writes.push(Write::RunEnded { run, state, at: now });
-                    self.effects.push(Effect::End { run, state });
-                }
+                Command::End(state) => self.end(run, state, now),
             }
         }
-        self.commands = commands;
+    }
+
+    fn end(&mut self, run: i64, state: RunState, at: DateTime<Utc>) {
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        live.record.state = state;
+        live.record.end_date = Some(at);
+        let (record, dag) = (live.record.clone(), live.dag);
+        self.dags[dag].ended(&record);
+        self.stirred.insert(dag);
+        self.writes.push(Write::Run { record: Box::new(record), event: state.as_str(), detail: None, at });
+        self.effects.push(Effect::End { run, state });
+        self.look_after_end(dag, state);
+        for (waiting, key) in self.awaited.remove(&run).unwrap_or_default() {
+            self.due(waiting, key, Some(Resume::Arrived));
+        }
     }
 
     fn record(&mut self, run: i64, key: Key, state: State, at: DateTime<Utc>) {
@@ -267,9 +392,24 @@ impl Core {
 
     pub(super) fn enqueue(&mut self, run: i64, key: Key, resume: Option<Resume>) {
         let Some(live) = self.runs.get(&run) else { return };
-        let resume = resume.or_else(|| live.was_deferred(key).then_some(Resume::Interrupted));
-        let alone = live.instance(key).interruptions >= ALONE_AFTER;
-        self.slots.push(Ready { run, key, resume, alone });
+        let (dag, options) = (live.definition.dag, live.node(key).options);
+        let ready = Ready {
+            run,
+            key,
+            resume: resume.or_else(|| live.waits_for(key).map(|_| Resume::Interrupted)),
+            alone: live.instance(key).interruptions >= ALONE_AFTER,
+            dag: live.dag,
+            priority: options.priority_weight,
+            pool: self.pools.get(options.pool).copied(),
+            of_run: dag.max_active_tasks,
+            of_task: options.max_active_tis_per_dag,
+        };
+        self.slots.push(ready);
+    }
+
+    /// The pools that tasks of this DAG name and that there are not.
+    pub(super) fn missing_pools(&self, definition: &Definition) -> Vec<String> {
+        missing_pools(definition, |pool| self.pools.contains_key(pool))
     }
 
     /// Hands out slots. Those that get none are recorded as queued, as far as the batch has room:
@@ -295,34 +435,46 @@ impl Core {
     fn release(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::Begun { reply, handle, resumed } => {
+                Effect::Begun { run, resumed } => {
+                    let Some(live) = self.runs.get(&run) else { continue };
                     tracing::info!(
                         target: "coworks_biz::engine",
-                        dag_id = handle.run.dag_id, run_id = %handle.run.run_id, "{}", if resumed { "run goes on" } else { "run begins" }
+                        dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id,
+                        "{}", if resumed { "run goes on" } else { "run begins" }
                     );
-                    // The run goes on, whether or not somebody waits for it.
-                    let _ = reply.send(Ok(handle));
                 }
+                // The run goes on, whether or not somebody waits for it.
+                Effect::Answer { reply, handle } => drop(reply.send(Ok(handle))),
+                Effect::Done { reply, answer } => drop(reply.send(Ok(answer))),
                 Effect::Start { attempt, host } => self.start(attempt, host),
                 Effect::Keep { outputs, task, map_index, xcoms } => outputs.keep(task, map_index, xcoms),
                 Effect::Watch { run, key } => self.watch(run, key),
                 Effect::Delete(object) => self.delete(object),
                 Effect::Say { run, key, state } => self.say(run, key, state),
-                Effect::End { run, state } => {
-                    let Some(live) = self.runs.remove(&run) else { continue };
-                    tracing::info!(
-                        target: "coworks_biz::engine",
-                        dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id, state = %state, "run ends"
-                    );
-                    // Whether or not somebody waits for it.
-                    let _ = live.ended.send(Some(state));
-                }
+                Effect::End { run, state } => self.let_go(run, state),
             }
         }
         if self.slots.running() == 0 && self.deleting == 0 {
             for drained in self.drained.drain(..) {
                 let _ = drained.send(());
             }
+        }
+    }
+
+    /// A run has ended, and is recorded so.
+    fn let_go(&mut self, run: i64, state: RunState) {
+        // It was cleared in the same moment, and goes on.
+        if self.runs.get(&run).is_none_or(|live| !live.run.state().is_final()) {
+            return;
+        }
+        let Some(live) = self.runs.remove(&run) else { return };
+        tracing::info!(
+            target: "coworks_biz::engine",
+            dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id, state = %state, "run ends"
+        );
+        if let Some(ended) = self.ends.remove(&run) {
+            // Whether or not somebody still waits for it.
+            let _ = ended.send(Some(state));
         }
     }
 
@@ -368,7 +520,7 @@ impl Core {
         let duration = live.duration(key).map(|d| d.as_micros() as u64);
         let due = live.due_at(key).map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
         // A wait for an object may end before it is due.
-        let latest = live.was_deferred(key);
+        let latest = live.waits_for(key).is_some();
         // The start of an attempt shows in what it says itself.
         match state {
             State::Queued | State::Running => tracing::debug!(
@@ -395,4 +547,16 @@ pub(super) fn exact(at: DateTime<Utc>) -> DateTime<Utc> {
 /// A moment that a process does not live to see: delays beyond what a clock can hold.
 fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600)
+}
+
+/// The pools that tasks of a DAG name and that there are not.
+pub(super) fn missing_pools(definition: &Definition, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut missing: Vec<&str> = definition.dag.tasks.iter().map(|task| task.options.pool).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing.retain(|pool| *pool != DEFAULT_POOL && !is_there(pool));
+    let how = |pool| {
+        format!("there is no pool `{pool}`: give it slots in coworks-biz.toml, `[pools]` `{pool} = 5`")
+    };
+    missing.into_iter().map(how).collect()
 }

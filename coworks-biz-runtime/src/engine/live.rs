@@ -3,22 +3,24 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
 
 use super::host::Outputs;
 use crate::dag::Task;
-use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, RunState, State};
-use crate::store::TaskRecord;
-use crate::task::{Attempt, DagRun, Definition, Resume, Wait};
-use crate::value::Object;
+use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, State};
+use crate::store::{RunRecord, TaskRecord, WaitsFor};
+use crate::task::{Attempt, DagRun, DataInterval, Definition, Resume, Wait};
+use crate::value::{Json, Object};
 
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) definition: &'static Definition,
+    /// The DAG, by its place in the program.
+    pub(super) dag: usize,
     pub(super) run: Run,
+    /// What is recorded of the run itself.
+    pub(super) record: RunRecord,
     pub(super) dag_run: Arc<DagRun>,
     pub(super) outputs: Arc<Outputs>,
-    pub(super) ended: watch::Sender<Option<RunState>>,
     notes: Instances<Notes>,
 }
 
@@ -29,7 +31,7 @@ struct Notes {
     start_date: Option<DateTime<Utc>>,
     end_date: Option<DateTime<Utc>>,
     due_at: Option<DateTime<Utc>>,
-    waits_for: Option<Box<Object>>,
+    waits_for: Option<Box<WaitsFor>>,
     error: Option<Box<str>>,
 }
 
@@ -39,17 +41,14 @@ impl Notes {
 }
 
 impl Live {
-    pub(super) fn new(
-        definition: &'static Definition,
-        dag_run: Arc<DagRun>,
-        ended: watch::Sender<Option<RunState>>,
-    ) -> Self {
+    pub(super) fn new(definition: &'static Definition, dag: usize, record: RunRecord) -> Self {
         Self {
             definition,
+            dag,
             run: Run::new(definition.dag),
-            dag_run,
+            dag_run: Arc::new(dag_run(definition, &record)),
+            record,
             outputs: Arc::default(),
-            ended,
             notes: Instances::new(vec![Notes::default(); definition.dag.tasks.len()]),
         }
     }
@@ -57,14 +56,14 @@ impl Live {
     /// A run as it was recorded.
     pub(super) fn restore(
         definition: &'static Definition,
-        dag_run: Arc<DagRun>,
-        ended: watch::Sender<Option<RunState>>,
+        dag: usize,
+        record: RunRecord,
         records: &[(Key, TaskRecord)],
     ) -> Self {
-        let mut live = Self::new(definition, dag_run, ended);
-        let instances = records.iter().map(|(key, record)| {
+        let mut live = Self::new(definition, dag, record);
+        let instances = records.iter().filter_map(|(key, record)| {
             let TaskRecord { state, try_number, interruptions, outcome, .. } = *record;
-            (*key, Instance::recorded(state, try_number, interruptions, outcome))
+            Some((*key, Instance::recorded(state?, try_number, interruptions, outcome)))
         });
         live.run = Run::restore(definition.dag, instances);
         for (key, record) in records {
@@ -153,19 +152,22 @@ impl Live {
     pub(super) fn note_wait(&mut self, key: Key, wait: &Wait) {
         let notes = self.notes_mut(key);
         notes.due_at = Some(wait.until);
-        notes.waits_for = wait.object.clone().map(Box::new);
+        notes.waits_for = wait.object.clone().map(|object| Box::new(WaitsFor::Object(object)));
     }
 
     /// The object that a task waits for, and since when and until when.
     #[cfg(feature = "s3")]
     pub(super) fn wait(&self, key: Key) -> Option<(Object, DateTime<Utc>, DateTime<Utc>)> {
         let notes = self.notes(key);
-        Some((notes.waits_for.as_deref()?.clone(), notes.start_date?, notes.due_at?))
+        match notes.waits_for.as_deref()? {
+            WaitsFor::Object(object) => Some((object.clone(), notes.start_date?, notes.due_at?)),
+            WaitsFor::Run { .. } => None,
+        }
     }
 
-    /// Whether an attempt of the task had been deferred until an object is there.
-    pub(super) fn was_deferred(&self, key: Key) -> bool {
-        self.notes(key).waits_for.is_some()
+    /// What an attempt of the task had been deferred for.
+    pub(super) fn waits_for(&self, key: Key) -> Option<&WaitsFor> {
+        self.notes(key).waits_for.as_deref()
     }
 
     pub(super) fn due_at(&self, key: Key) -> Option<DateTime<Utc>> {
@@ -184,9 +186,9 @@ impl Live {
             run: self.dag_run.number,
             task_id: self.node(key).task_id.to_owned(),
             map_index: key.map_index,
-            // A task is recorded when it gets its first state.
-            state: instance.state.unwrap_or(State::Queued),
+            state: instance.state,
             try_number: instance.try_number,
+            tries_before: 0,
             interruptions: instance.interruptions,
             generation: notes.generation,
             outcome: instance.outcome,
@@ -212,5 +214,20 @@ impl Live {
             started: notes.start_date.unwrap_or(now),
             resume,
         }
+    }
+}
+
+/// A run as its tasks see it.
+pub(super) fn dag_run(definition: &'static Definition, record: &RunRecord) -> DagRun {
+    DagRun {
+        dag_id: definition.dag.dag_id,
+        run_id: record.run_id.as_str().into(),
+        uuid: record.uuid.clone(),
+        number: record.number,
+        run_type: record.run_type.as_str().to_owned(),
+        logical_date: record.logical_date,
+        data_interval: DataInterval { start: record.data_interval_start, end: record.data_interval_end },
+        start_date: record.start_date.unwrap_or(record.queued_at),
+        conf: Json::from_stored(record.conf.as_str()),
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::{EngineError, RunHandle, Trigger};
+use super::{Answer, EngineError, Order, RunHandle, Trigger};
 use crate::run::Key;
 use crate::store::{LogRecord, Stored};
 use crate::task::{Definition, End, Resume};
@@ -21,6 +21,10 @@ pub(super) enum Message {
         dag_id: Option<String>,
         run_id: String,
         reply: Reply,
+    },
+    Order {
+        order: Order,
+        reply: oneshot::Sender<Result<Answer, EngineError>>,
     },
     /// An attempt has ended; its large values are on disk.
     Ended(Ended),
@@ -41,6 +45,10 @@ pub(super) enum Message {
         object: Object,
         done: bool,
     },
+    /// Never answered: whoever asks learns when the engine goes.
+    Stay {
+        reply: oneshot::Sender<()>,
+    },
     Drain {
         reply: oneshot::Sender<()>,
     },
@@ -52,6 +60,8 @@ pub(super) enum Message {
 pub(super) struct Ended {
     pub(super) run: i64,
     pub(super) key: Key,
+    /// The number of the attempt.
+    pub(super) number: u64,
     /// Without its values.
     pub(super) end: Box<End>,
     pub(super) xcoms: Vec<(String, Stored)>,

@@ -7,14 +7,20 @@
 //! while the last one is being synced.
 
 mod attempts;
+mod backfill;
 mod begin;
 mod core;
+mod dags;
 mod host;
 mod live;
 mod message;
+mod orders;
+mod refusal;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod tick;
+mod versions;
 #[cfg(feature = "s3")]
 mod waiter;
 
@@ -28,6 +34,8 @@ use tokio::sync::{oneshot, watch};
 use self::core::Core;
 use self::host::Shared;
 use self::message::Message;
+pub use self::orders::{Answer, BackfillRun, Mark, Order, Reprocess, RunName};
+pub use self::refusal::Refusal;
 use crate::config::Config;
 use crate::error::Error;
 use crate::run::RunState;
@@ -53,86 +61,6 @@ pub enum EngineError {
     Refused(#[from] Refusal),
 }
 
-/// Why a run is refused. Nothing was recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Its conf is not what the DAG takes.
-    #[error("the conf does not fit biz `{dag_id}`: {reason}")]
-    Conf {
-        /// The DAG.
-        dag_id: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Secrets, variables or the directory, which its calls need, are not set.
-    #[error("biz `{dag_id}` cannot run: {}", missing.join("; "))]
-    Missing {
-        /// The DAG.
-        dag_id: &'static str,
-        /// A sentence for each.
-        missing: Vec<String>,
-    },
-    /// A run of the DAG stands for this moment already.
-    #[error("biz `{dag_id}` already has a run with the logical date {date}")]
-    LogicalDate {
-        /// The DAG.
-        dag_id: &'static str,
-        /// The moment.
-        date: DateTime<Utc>,
-    },
-    /// There is no such run.
-    #[error("there is no run `{run_id}` in the database")]
-    NoRun {
-        /// The run id.
-        run_id: String,
-    },
-    /// Runs of several DAGs have this run id.
-    #[error("run `{run_id}` is one of each of {}: say which biz", dag_ids.join(", "))]
-    Ambiguous {
-        /// The run id.
-        run_id: String,
-        /// The DAGs.
-        dag_ids: Vec<String>,
-    },
-    /// The run is over.
-    #[error("run `{run_id}` has ended already: {state}")]
-    Ended {
-        /// The run id.
-        run_id: String,
-        /// How it ended.
-        state: RunState,
-    },
-    /// The run is under way in this engine.
-    #[error("run `{run_id}` is under way already")]
-    Live {
-        /// The run id.
-        run_id: String,
-    },
-    /// This program has no such DAG.
-    #[error("run `{run_id}` is of biz `{dag_id}`, which this program does not have")]
-    NoDag {
-        /// The run id.
-        run_id: String,
-        /// The DAG.
-        dag_id: String,
-    },
-    /// The DAG has changed since the run began.
-    #[error(
-        "biz `{dag_id}` has changed since run `{run_id}` began (its structure was {was}, and is {is}): \
-         finish the run with the program that began it, or trigger a new one"
-    )]
-    Changed {
-        /// The run id.
-        run_id: String,
-        /// The DAG.
-        dag_id: &'static str,
-        /// The fingerprint of the structure it began with.
-        was: String,
-        /// The fingerprint of the structure it has now.
-        is: String,
-    },
-}
-
 /// What a run is made with.
 #[derive(Debug, Clone, Default)]
 pub struct Trigger {
@@ -140,6 +68,19 @@ pub struct Trigger {
     pub conf: Option<Json>,
     /// The moment it stands for; now when it is not given.
     pub logical_date: Option<DateTime<Utc>>,
+    /// A second trigger with the same key makes no second run: it is answered with the first.
+    pub idempotency_key: Option<String>,
+}
+
+/// What an engine does with the database it owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Executes the runs that are triggered or resumed, at once, and nothing else.
+    OneRun,
+    /// Goes on with all that an earlier process has left, makes a run of every tick, and stays.
+    Serve,
+    /// Records what it is told, and executes nothing.
+    Orders,
 }
 
 /// A run that is under way.
@@ -171,12 +112,16 @@ pub struct Engine {
 impl Engine {
     /// Opens the database and starts the engine for these services. Must be
     /// called within a tokio runtime, on which the attempts run.
-    pub fn start(config: &Config, definitions: &[&'static Definition]) -> Result<Self, EngineError> {
+    pub fn start(
+        config: &Config,
+        definitions: &[&'static Definition],
+        mode: Mode,
+    ) -> Result<Self, EngineError> {
         let writer = Writer::open(&config.db, config.durability)?;
         let services = Client::new(config).map_err(EngineError::Client)?;
         let (sender, receiver) = std::sync::mpsc::channel();
         let shared = Arc::new(Shared::new(config, services, &writer, sender.clone()));
-        let core = Core::new(writer, definitions.to_vec(), shared, config.parallelism)?;
+        let core = Core::new(mode, writer, definitions, shared, config)?;
         let failure = Arc::new(OnceLock::new());
         let told = Arc::clone(&failure);
         let thread = std::thread::Builder::new()
@@ -201,6 +146,19 @@ impl Engine {
     pub async fn resume(&self, dag_id: Option<&str>, run_id: &str) -> Result<RunHandle, EngineError> {
         let (dag_id, run_id) = (dag_id.map(str::to_owned), run_id.to_owned());
         self.ask(|reply| Message::Resume { dag_id, run_id, reply }).await?
+    }
+
+    /// Does what an operator asks for. Once this returns, it is on disk.
+    pub async fn order(&self, order: Order) -> Result<Answer, EngineError> {
+        self.ask(|reply| Message::Order { order, reply }).await?
+    }
+
+    /// Returns when the engine has stopped by itself, and why.
+    pub async fn failed(&self) -> EngineError {
+        match self.ask(|reply| Message::Stay { reply }).await {
+            Err(error) => error,
+            Ok(()) => unreachable!("nobody answers that"),
+        }
     }
 
     /// Starts nothing more, and returns when what runs has ended and is recorded.

@@ -1,6 +1,7 @@
-//! Who may start: a fixed number of slots, handed out in order.
+//! Who may start: slots, pools and limits. The higher priority goes first, then who was ready first.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::run::Key;
 use crate::task::Resume;
@@ -13,59 +14,226 @@ pub(super) struct Ready {
     pub(super) resume: Option<Resume>,
     /// It was running while the process died more than once, and runs alone.
     pub(super) alone: bool,
+    /// The DAG, by its place in the program.
+    pub(super) dag: usize,
+    /// The higher goes first.
+    pub(super) priority: i32,
+    /// The pool, by its place in [`Slots::new`]; `None` where all slots are its own.
+    pub(super) pool: Option<usize>,
+    /// How many tasks of its run may be under way at once.
+    pub(super) of_run: Option<u32>,
+    /// How many instances of its task may be under way at once, over all runs.
+    pub(super) of_task: Option<u32>,
 }
 
+/// What can keep a task instance from starting while there are free slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Limit {
+    Paused(usize),
+    Pool(usize),
+    Run(i64),
+    Task(usize, u32),
+}
+
+/// The place in the queue: by priority, then by age.
+type Place = (Reverse<i32>, u64);
+
+type Id = (i64, Key);
+
+/// Ready ones by their place.
+type Queue = BTreeMap<Place, Id>;
+
 /// The slots and the queue for them.
+///
+/// One that meets a limit is parked with it, and comes back when one that the limit counts has ended:
+/// however many wait for a pool, nobody looks at them meanwhile.
 #[derive(Debug)]
 pub(super) struct Slots {
     total: usize,
-    running: usize,
+    /// The sizes of the pools.
+    pools: Vec<usize>,
+    paused: HashSet<usize>,
+    running: HashMap<Id, Ready>,
+    /// How many run under each limit.
+    taken: HashMap<Limit, usize>,
     /// The one that runs has all slots.
     exclusive: bool,
-    queue: VecDeque<Ready>,
-    /// How many at the front of the queue have rows that say that they are queued.
-    recorded: usize,
+    waiting: HashMap<Id, (Ready, Place)>,
+    open: Queue,
+    parked: HashMap<Limit, Queue>,
+    serial: u64,
+    /// Those whose rows do not say yet that they are queued, and some that have started meanwhile.
+    unrecorded: VecDeque<(Place, Id)>,
     draining: bool,
 }
 
+impl Ready {
+    fn id(&self) -> Id {
+        (self.run, self.key)
+    }
+}
+
 impl Slots {
-    pub(super) fn new(total: usize) -> Self {
-        Self { total, running: 0, exclusive: false, queue: VecDeque::new(), recorded: 0, draining: false }
+    pub(super) fn new(total: usize, pools: Vec<usize>) -> Self {
+        Self {
+            total,
+            pools,
+            paused: HashSet::new(),
+            running: HashMap::new(),
+            taken: HashMap::new(),
+            exclusive: false,
+            waiting: HashMap::new(),
+            open: Queue::new(),
+            parked: HashMap::new(),
+            serial: 0,
+            unrecorded: VecDeque::new(),
+            draining: false,
+        }
     }
 
     pub(super) fn push(&mut self, ready: Ready) {
-        self.queue.push_back(ready);
+        self.forget(ready.run, ready.key);
+        let place = (Reverse(ready.priority), self.serial);
+        self.serial += 1;
+        self.waiting.insert(ready.id(), (ready, place));
+        self.open.insert(place, ready.id());
+        self.unrecorded.push_back((place, ready.id()));
     }
 
     /// The next to start, which then has its slot.
     pub(super) fn next(&mut self) -> Option<Ready> {
-        let alone = self.queue.front()?.alone;
-        let free = !self.draining && !self.exclusive && self.running < if alone { 1 } else { self.total };
-        if !free {
-            return None;
+        loop {
+            let (&place, &id) = self.open.first_key_value()?;
+            let &(ready, _) = self.waiting.get(&id)?;
+            let slots = if ready.alone { 1 } else { self.total };
+            if self.draining || self.exclusive || self.running.len() >= slots {
+                return None;
+            }
+            self.open.remove(&place);
+            match self.full(&ready) {
+                Some(limit) => {
+                    self.parked.entry(limit).or_default().insert(place, id);
+                    // What has been freed for it elsewhere is for the next one there.
+                    for other in self.limits(&ready).filter(|other| *other != limit).collect::<Vec<_>>() {
+                        if self.room(other, &ready) {
+                            self.unpark(other);
+                        }
+                    }
+                }
+                None => {
+                    self.waiting.remove(&id);
+                    for limit in self.counted(&ready).collect::<Vec<_>>() {
+                        *self.taken.entry(limit).or_default() += 1;
+                    }
+                    self.exclusive = ready.alone;
+                    self.running.insert(id, ready);
+                    return Some(ready);
+                }
+            }
         }
-        self.running += 1;
-        self.exclusive = alone;
-        self.recorded = self.recorded.saturating_sub(1);
-        self.queue.pop_front()
     }
 
-    /// An attempt has ended.
-    pub(super) fn release(&mut self) {
-        self.running -= 1;
+    /// An attempt has ended, or was cut off.
+    pub(super) fn release(&mut self, run: i64, key: Key) {
+        let Some(ready) = self.running.remove(&(run, key)) else { return };
         self.exclusive = false;
+        for limit in self.counted(&ready).collect::<Vec<_>>() {
+            match self.taken.get_mut(&limit) {
+                Some(taken) if *taken > 1 => *taken -= 1,
+                _ => drop(self.taken.remove(&limit)),
+            }
+            self.unpark(limit);
+        }
+    }
+
+    /// It is not ready any more.
+    pub(super) fn forget(&mut self, run: i64, key: Key) {
+        let Some((ready, place)) = self.waiting.remove(&(run, key)) else { return };
+        if self.open.remove(&place).is_none() {
+            for limit in self.limits(&ready).collect::<Vec<_>>() {
+                self.parked.get_mut(&limit).and_then(|queue| queue.remove(&place));
+            }
+        }
+    }
+
+    /// Nothing of a DAG starts, or all of it again.
+    pub(super) fn pause(&mut self, dag: usize, paused: bool) {
+        match paused {
+            true => drop(self.paused.insert(dag)),
+            false => {
+                self.paused.remove(&dag);
+                if let Some(mut queue) = self.parked.remove(&Limit::Paused(dag)) {
+                    self.open.append(&mut queue);
+                }
+            }
+        }
+    }
+
+    /// The limits that count this one.
+    fn counted(&self, ready: &Ready) -> impl Iterator<Item = Limit> + use<> {
+        let Ready { run, key, dag, pool, of_run, of_task, .. } = *ready;
+        let limits = [
+            pool.map(Limit::Pool),
+            of_run.map(|_| Limit::Run(run)),
+            of_task.map(|_| Limit::Task(dag, key.task)),
+        ];
+        limits.into_iter().flatten()
+    }
+
+    fn limits(&self, ready: &Ready) -> impl Iterator<Item = Limit> + use<> {
+        std::iter::once(Limit::Paused(ready.dag)).chain(self.counted(ready))
+    }
+
+    fn room(&self, limit: Limit, ready: &Ready) -> bool {
+        let size = match limit {
+            Limit::Paused(dag) => return !self.paused.contains(&dag),
+            Limit::Pool(pool) => self.pools.get(pool).copied(),
+            Limit::Run(_) => ready.of_run.map(|limit| limit as usize),
+            Limit::Task(..) => ready.of_task.map(|limit| limit as usize),
+        };
+        let taken = self.taken.get(&limit).copied().unwrap_or(0);
+        size.is_none_or(|size| taken < size)
+    }
+
+    /// The first limit that has no room for this one.
+    fn full(&self, ready: &Ready) -> Option<Limit> {
+        self.limits(ready).find(|&limit| !self.room(limit, ready))
+    }
+
+    /// Lets the first one that waits for a limit try again.
+    fn unpark(&mut self, limit: Limit) {
+        let Some(queue) = self.parked.get_mut(&limit) else { return };
+        if let Some((place, id)) = queue.pop_first() {
+            self.open.insert(place, id);
+        }
+        if queue.is_empty() {
+            self.parked.remove(&limit);
+        }
     }
 
     /// Up to `limit` of those in the queue whose rows do not say so yet; from now on they do.
     pub(super) fn record(&mut self, limit: usize) -> Vec<Ready> {
-        let new: Vec<_> = self.queue.iter().skip(self.recorded).take(limit).copied().collect();
-        self.recorded += new.len();
+        let mut new = Vec::new();
+        while new.len() < limit
+            && let Some((place, id)) = self.unrecorded.pop_front()
+        {
+            match self.waiting.get(&id) {
+                Some((ready, is)) if *is == place => new.push(*ready),
+                _ => {}
+            }
+        }
         new
     }
 
     /// Whether there are some in the queue whose rows do not say so yet.
-    pub(super) fn is_behind(&self) -> bool {
-        self.recorded < self.queue.len()
+    pub(super) fn is_behind(&mut self) -> bool {
+        while let Some((place, id)) = self.unrecorded.front() {
+            if self.waiting.get(id).is_some_and(|(_, is)| is == place) {
+                return true;
+            }
+            self.unrecorded.pop_front();
+        }
+        false
     }
 
     /// Starts nothing more from now on.
@@ -74,7 +242,7 @@ impl Slots {
     }
 
     pub(super) fn running(&self) -> usize {
-        self.running
+        self.running.len()
     }
 }
 
@@ -82,55 +250,194 @@ impl Slots {
 mod tests {
     use super::*;
 
-    fn ready(task: u32, alone: bool) -> Ready {
-        Ready { run: 1, key: Key::plain(task), resume: None, alone }
+    fn ready(task: u32) -> Ready {
+        Ready {
+            run: 1,
+            key: Key::plain(task),
+            resume: None,
+            alone: false,
+            dag: 0,
+            priority: 1,
+            pool: None,
+            of_run: None,
+            of_task: None,
+        }
     }
 
-    fn next(slots: &mut Slots) -> Option<u32> {
-        slots.next().map(|ready| ready.key.task)
+    fn slots(total: usize) -> Slots {
+        Slots::new(total, vec![1, 2])
+    }
+
+    /// Starts as many as may.
+    fn started(slots: &mut Slots) -> Vec<u32> {
+        std::iter::from_fn(|| slots.next()).map(|ready| ready.key.task).collect()
+    }
+
+    fn tasks(ready: &[Ready]) -> Vec<u32> {
+        ready.iter().map(|ready| ready.key.task).collect()
     }
 
     #[test]
     fn slots_are_handed_out_in_order_up_to_their_number() {
-        let mut slots = Slots::new(2);
-        (1..=3).for_each(|task| slots.push(ready(task, false)));
-        assert_eq!([next(&mut slots), next(&mut slots), next(&mut slots)], [Some(1), Some(2), None]);
+        let mut slots = slots(2);
+        (1..=3).for_each(|task| slots.push(ready(task)));
+        assert_eq!(started(&mut slots), [1, 2]);
         assert!(slots.is_behind());
-        assert_eq!(slots.record(9), [ready(3, false)]);
+        assert_eq!(tasks(&slots.record(9)), [3]);
         assert!(!slots.is_behind());
         assert_eq!(slots.record(9), []);
-        slots.release();
-        assert_eq!(next(&mut slots), Some(3));
+        slots.release(1, Key::plain(1));
+        assert_eq!(started(&mut slots), [3]);
     }
 
     #[test]
     fn a_long_queue_is_recorded_in_pieces() {
-        let mut slots = Slots::new(1);
-        (1..=5).for_each(|task| slots.push(ready(task, false)));
-        assert_eq!(slots.record(2), [ready(1, false), ready(2, false)]);
-        assert_eq!(next(&mut slots), Some(1));
-        assert_eq!(slots.record(2), [ready(3, false), ready(4, false)]);
-        assert_eq!(slots.record(2), [ready(5, false)]);
+        let mut slots = slots(1);
+        (1..=5).for_each(|task| slots.push(ready(task)));
+        assert_eq!(tasks(&slots.record(2)), [1, 2]);
+        assert_eq!(started(&mut slots), [1]);
+        assert_eq!(tasks(&slots.record(2)), [3, 4]);
+        slots.forget(1, Key::plain(5));
+        assert!(!slots.is_behind());
+    }
+
+    #[test]
+    fn the_higher_priority_goes_first() {
+        let mut slots = slots(9);
+        for (task, priority) in [(1, 1), (2, -5), (3, 10), (4, 10)] {
+            slots.push(Ready { priority, ..ready(task) });
+        }
+        assert_eq!(started(&mut slots), [3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn a_full_pool_holds_up_nobody_else() {
+        let mut slots = slots(9);
+        for (task, pool) in [(1, Some(0)), (2, Some(0)), (3, Some(1)), (4, None), (5, Some(0))] {
+            slots.push(Ready { pool, ..ready(task) });
+        }
+        assert_eq!(started(&mut slots), [1, 3, 4]);
+        slots.release(1, Key::plain(1));
+        assert_eq!(started(&mut slots), [2]);
+        slots.release(1, Key::plain(4));
+        assert_eq!(started(&mut slots), [0; 0]);
+        slots.release(1, Key::plain(2));
+        assert_eq!(started(&mut slots), [5]);
+    }
+
+    #[test]
+    fn runs_and_tasks_have_their_own_limits() {
+        let mut slots = slots(9);
+        let of = |run, map_index| Ready {
+            run,
+            key: Key { task: 7, map_index },
+            of_run: Some(2),
+            of_task: Some(3),
+            ..ready(7)
+        };
+        for (run, map_index) in [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)] {
+            slots.push(of(run, map_index));
+        }
+        let next = |slots: &mut Slots| {
+            std::iter::from_fn(|| slots.next()).map(|r| (r.run, r.key.map_index)).collect::<Vec<_>>()
+        };
+        assert_eq!(next(&mut slots), [(1, 0), (1, 1), (2, 0)]);
+        // Of run 1, whose third now has its turn, before that of run 2.
+        slots.release(1, Key { task: 7, map_index: 0 });
+        assert_eq!(next(&mut slots), [(1, 2)]);
+        slots.release(1, Key { task: 7, map_index: 1 });
+        assert_eq!(next(&mut slots), [(2, 1)]);
+        slots.release(1, Key { task: 7, map_index: 2 });
+        assert_eq!(next(&mut slots), [(3, 0)]);
+    }
+
+    #[test]
+    fn what_waits_for_two_limits_starts_once_both_have_room() {
+        // Two of a pool of one; the first of them is also of a run that is at its limit.
+        let mut slots = slots(9);
+        slots.push(Ready { pool: Some(0), ..ready(1) });
+        slots.push(Ready { of_run: Some(1), run: 2, ..ready(2) });
+        assert_eq!(started(&mut slots), [1, 2]);
+        slots.push(Ready { pool: Some(0), of_run: Some(1), run: 2, ..ready(3) });
+        slots.push(Ready { pool: Some(0), ..ready(4) });
+        assert_eq!(started(&mut slots), [0; 0]);
+        slots.release(1, Key::plain(1));
+        assert_eq!(started(&mut slots), [4], "the room that 3 cannot use");
+        slots.release(2, Key::plain(2));
+        assert_eq!(started(&mut slots), [0; 0]);
+        slots.release(1, Key::plain(4));
+        assert_eq!(started(&mut slots), [3]);
+    }
+
+    #[test]
+    fn of_a_paused_dag_nothing_starts() {
+        let mut slots = slots(9);
+        slots.pause(0, true);
+        slots.push(ready(1));
+        slots.push(Ready { dag: 1, ..ready(2) });
+        slots.push(ready(3));
+        assert_eq!(started(&mut slots), [2]);
+        slots.forget(1, Key::plain(1));
+        slots.pause(0, false);
+        assert_eq!(started(&mut slots), [3]);
     }
 
     #[test]
     fn one_that_runs_alone_waits_for_all_and_all_wait_for_it() {
-        let mut slots = Slots::new(4);
+        let mut slots = slots(4);
         for (task, alone) in [(1, false), (2, true), (3, false)] {
-            slots.push(ready(task, alone));
+            slots.push(Ready { alone, ..ready(task) });
         }
-        assert_eq!([next(&mut slots), next(&mut slots)], [Some(1), None]);
-        slots.release();
-        assert_eq!([next(&mut slots), next(&mut slots)], [Some(2), None]);
-        slots.release();
-        assert_eq!(next(&mut slots), Some(3));
+        assert_eq!(started(&mut slots), [1]);
+        slots.release(1, Key::plain(1));
+        assert_eq!(started(&mut slots), [2]);
+        slots.release(1, Key::plain(2));
+        assert_eq!(started(&mut slots), [3]);
     }
 
     #[test]
     fn while_draining_nothing_starts() {
-        let mut slots = Slots::new(2);
-        slots.push(ready(1, false));
+        let mut slots = slots(2);
+        slots.push(ready(1));
         slots.drain();
-        assert_eq!(next(&mut slots), None);
+        assert_eq!(started(&mut slots), [0; 0]);
+    }
+
+    /// However the limits meet: nobody waits for ever while there is room.
+    #[test]
+    fn everybody_starts_in_the_end() {
+        let mut seed = 7u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        for _ in 0..200 {
+            let mut slots = slots(1 + random(4) as usize);
+            for task in 0..60 {
+                slots.push(Ready {
+                    run: random(4) as i64,
+                    key: Key { task: random(3) as u32, map_index: task },
+                    dag: 0,
+                    priority: random(3) as i32,
+                    pool: [None, Some(0), Some(1)][random(3) as usize],
+                    of_run: Some(2).filter(|_| random(2) == 0),
+                    of_task: Some(2).filter(|_| random(2) == 0),
+                    alone: random(20) == 0,
+                    resume: None,
+                });
+            }
+            let mut running = Vec::new();
+            let mut count = 0;
+            loop {
+                running.extend(std::iter::from_fn(|| slots.next()));
+                if running.is_empty() {
+                    break;
+                }
+                count += 1;
+                let ended = running.swap_remove(random(running.len() as u64) as usize);
+                slots.release(ended.run, ended.key);
+            }
+            assert_eq!(count, 60, "{slots:?}");
+        }
     }
 }

@@ -34,6 +34,15 @@ impl Lock {
     }
 }
 
+/// Waits on this thread until no process has the database.
+pub fn wait(database: &Path) -> Result<(), StoreError> {
+    let path = beside(database, ".lock");
+    let io = |source| StoreError::Io { path: path.clone(), source };
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+    file.lock().map_err(io)
+}
+
 /// The path of a companion of the database file: `biz.db` gives `biz.db.lock`.
 pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();

@@ -15,8 +15,12 @@ mod write;
 use std::path::PathBuf;
 
 pub use self::blobs::{Blobs, Stored};
-pub use self::read::Reader;
-pub use self::record::{LogRecord, RunRecord, TaskRecord, Write};
+pub use self::lock::wait as wait_for_lock;
+pub use self::read::{Reader, Which};
+pub use self::record::{
+    BackfillRecord, DagRecord, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType, TaskRecord,
+    WaitsFor, Write,
+};
 pub use self::write::Writer;
 
 /// Why the database cannot be used. Each says what to do about it.

@@ -7,7 +7,10 @@ use chrono::{DateTime, Utc};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::{Blobs, LogRecord, RunRecord, StoreError, TaskRecord, schema};
+use super::{
+    BackfillRecord, Blobs, DagRecord, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType, StoreError,
+    TaskRecord, WaitsFor, schema,
+};
 use crate::value::{Json, Object};
 
 /// Reads a database beside the process that writes it.
@@ -51,6 +54,40 @@ impl Reader {
         let sql =
             format!("SELECT {RUN} FROM dag_run WHERE ?1 IS NULL OR dag_id = ?1 ORDER BY id DESC LIMIT ?2");
         self.list(&sql, params![dag_id, limit], run_record)
+    }
+
+    /// The run of this number.
+    pub fn run(&self, number: i64) -> Result<Option<RunRecord>, StoreError> {
+        let mut runs = which(&self.connection, Which::Number(number)).map_err(|source| self.wrap(source))?;
+        Ok(runs.pop())
+    }
+
+    /// What is remembered of the DAGs.
+    pub fn dags(&self) -> Result<Vec<DagRecord>, StoreError> {
+        dags(&self.connection).map_err(|source| self.wrap(source))
+    }
+
+    /// The backfills, the oldest first.
+    pub fn backfills(&self) -> Result<Vec<BackfillRecord>, StoreError> {
+        backfills(&self.connection, false).map_err(|source| self.wrap(source))
+    }
+
+    /// Every transition of a run, in the order in which they came about.
+    pub fn events(&self, run: i64) -> Result<Vec<EventRecord>, StoreError> {
+        self.list(
+            "SELECT at, task_id, map_index, try_number, state, detail FROM event WHERE run = ? ORDER BY id",
+            params![run],
+            |row| {
+                Ok(EventRecord {
+                    at: time(row, 0)?.unwrap_or_default(),
+                    task_id: row.get(1)?,
+                    map_index: row.get::<_, Option<i32>>(2)?.unwrap_or(-1),
+                    try_number: row.get::<_, Option<u32>>(3)?.unwrap_or(0),
+                    state: row.get(4)?,
+                    detail: row.get(5)?,
+                })
+            },
+        )
     }
 
     /// The task instances of a run, in the order of their ids.
@@ -150,7 +187,117 @@ impl Reader {
 }
 
 const RUN: &str = "id, dag_id, run_id, uuid, run_type, state, version, conf, logical_date, \
-                   data_interval_start, data_interval_end, start_date, end_date";
+                   data_interval_start, data_interval_end, queued_at, start_date, end_date, \
+                   idempotency_key, backfill, stopped, held";
+
+/// Which runs are looked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// That of this number.
+    Number(i64),
+    /// Those that have not ended.
+    Open,
+    /// That of this DAG which stands for this moment.
+    Date(&'a str, DateTime<Utc>),
+    /// That which a trigger of this DAG with this key has made.
+    Trigger(&'a str, &'a str),
+    /// The last one of this DAG that stands for a moment before this one; of those that nobody
+    /// triggered, where this says so.
+    Before(&'a str, DateTime<Utc>, bool),
+    /// Those of this DAG that stand for moments of this span, both included.
+    Between(&'a str, DateTime<Utc>, DateTime<Utc>),
+    /// The last one that the schedule has made of this DAG.
+    LastTick(&'a str),
+}
+
+pub(super) fn which(connection: &Connection, which: Which) -> rusqlite::Result<Vec<RunRecord>> {
+    let list = |condition: &str, params: &[&dyn rusqlite::ToSql]| {
+        let sql = format!("SELECT {RUN} FROM dag_run WHERE {condition}");
+        connection.prepare_cached(&sql)?.query_map(params, run_record)?.collect()
+    };
+    let micros = |at: DateTime<Utc>| at.timestamp_micros();
+    match which {
+        Which::Number(number) => list("id = ?", &[&number]),
+        Which::Open => list("end_date IS NULL AND state IN ('queued', 'running') ORDER BY id", &[]),
+        Which::Date(dag_id, date) => list("dag_id = ? AND logical_date = ?", &[&dag_id, &micros(date)]),
+        Which::Trigger(dag_id, key) => list("dag_id = ? AND idempotency_key = ?", &[&dag_id, &key]),
+        Which::Before(dag_id, date, only_scheduled) => list(
+            "dag_id = ?1 AND logical_date < ?2 AND (NOT ?3 OR run_type <> 'manual')
+             ORDER BY logical_date DESC LIMIT 1",
+            &[&dag_id, &micros(date), &only_scheduled],
+        ),
+        Which::Between(dag_id, from, to) => list(
+            "dag_id = ? AND logical_date BETWEEN ? AND ? ORDER BY logical_date",
+            &[&dag_id, &micros(from), &micros(to)],
+        ),
+        Which::LastTick(dag_id) => {
+            list("dag_id = ? AND run_type = 'scheduled' ORDER BY logical_date DESC LIMIT 1", &[&dag_id])
+        }
+    }
+}
+
+pub(super) fn dags(connection: &Connection) -> rusqlite::Result<Vec<DagRecord>> {
+    connection
+        .prepare("SELECT dag_id, paused, schedule, schedule_since, ticked FROM dag ORDER BY dag_id")?
+        .query_map([], |row| {
+            Ok(DagRecord {
+                dag_id: row.get(0)?,
+                paused: row.get(1)?,
+                schedule: row.get(2)?,
+                schedule_since: time(row, 3)?.unwrap_or_default(),
+                ticked: time(row, 4)?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn structure(
+    connection: &Connection,
+    dag_id: &str,
+    version: &str,
+) -> rusqlite::Result<Option<String>> {
+    connection
+        .prepare_cached("SELECT structure FROM dag_version WHERE dag_id = ? AND version = ?")?
+        .query_row([dag_id, version], |row| row.get(0))
+        .optional()
+}
+
+pub(super) fn backfills(connection: &Connection, only_open: bool) -> rusqlite::Result<Vec<BackfillRecord>> {
+    connection
+        .prepare(
+            "SELECT id, dag_id, from_date, to_date, reprocess, max_active_runs, created_at, completed_at
+             FROM backfill WHERE NOT ? OR completed_at IS NULL ORDER BY id",
+        )?
+        .query_map([only_open], |row| {
+            Ok(BackfillRecord {
+                id: row.get(0)?,
+                dag_id: row.get(1)?,
+                from_date: time(row, 2)?.unwrap_or_default(),
+                to_date: time(row, 3)?.unwrap_or_default(),
+                reprocess: row.get(4)?,
+                max_active_runs: row.get(5)?,
+                created_at: time(row, 6)?.unwrap_or_default(),
+                completed_at: time(row, 7)?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn notices(connection: &Connection) -> rusqlite::Result<Vec<NoticeRecord>> {
+    connection
+        .prepare("SELECT id, run, way, notice, tries, due_at FROM notice ORDER BY id")?
+        .query_map([], |row| {
+            Ok(NoticeRecord {
+                id: row.get(0)?,
+                run: row.get(1)?,
+                way: row.get(2)?,
+                notice: row.get(3)?,
+                tries: row.get(4)?,
+                due_at: time(row, 5)?.unwrap_or_default(),
+            })
+        })?
+        .collect()
+}
 
 pub(super) fn named(
     connection: &Connection,
@@ -165,8 +312,8 @@ pub(super) fn named(
 pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<TaskRecord>> {
     connection
         .prepare_cached(
-            "SELECT task_id, map_index, state, try_number, interruptions, generation, start_date, end_date,
-                    due_at, waits_for, error, outcome
+            "SELECT task_id, map_index, state, try_number, tries_before, interruptions, generation, start_date,
+                    end_date, due_at, waits_for, error, outcome
              FROM task_instance WHERE run = ? ORDER BY task_id, map_index",
         )?
         .query_map([run], |row| {
@@ -174,16 +321,17 @@ pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<T
                 run,
                 task_id: row.get(0)?,
                 map_index: row.get(1)?,
-                state: word(row, 2)?,
+                state: row.get::<_, Option<String>>(2)?.map(|_| word(row, 2)).transpose()?,
                 try_number: row.get(3)?,
-                interruptions: row.get(4)?,
-                generation: row.get(5)?,
-                start_date: time(row, 6)?,
-                end_date: time(row, 7)?,
-                due_at: time(row, 8)?,
-                waits_for: object(row, 9)?,
-                error: row.get(10)?,
-                outcome: row.get(11)?,
+                tries_before: row.get(4)?,
+                interruptions: row.get(5)?,
+                generation: row.get(6)?,
+                start_date: time(row, 7)?,
+                end_date: time(row, 8)?,
+                due_at: time(row, 9)?,
+                waits_for: waits_for(row, 10)?,
+                error: row.get(11)?,
+                outcome: row.get(12)?,
             })
         })?
         .collect()
@@ -198,21 +346,32 @@ pub(super) fn to_delete(connection: &Connection) -> rusqlite::Result<Vec<Object>
 
 fn run_record(row: &Row) -> rusqlite::Result<RunRecord> {
     let at = |column| time(row, column).map(Option::unwrap_or_default);
+    let run_type: String = row.get(4)?;
     Ok(RunRecord {
         number: row.get(0)?,
         dag_id: row.get(1)?,
         run_id: row.get(2)?,
         uuid: row.get(3)?,
-        run_type: row.get(4)?,
+        run_type: RunType::read(&run_type)
+            .ok_or_else(|| unreadable(4, &format!("`{run_type}` makes no run")))?,
         state: word(row, 5)?,
         version: row.get(6)?,
         conf: row.get(7)?,
         logical_date: at(8)?,
         data_interval_start: at(9)?,
         data_interval_end: at(10)?,
-        start_date: at(11)?,
-        end_date: time(row, 12)?,
+        queued_at: at(11)?,
+        start_date: time(row, 12)?,
+        end_date: time(row, 13)?,
+        idempotency_key: row.get(14)?,
+        backfill: row.get(15)?,
+        stopped: row.get(16)?,
+        held: row.get(17)?,
     })
+}
+
+fn unreadable(column: usize, why: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why.into())
 }
 
 fn word<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
@@ -233,7 +392,7 @@ fn time(row: &Row, column: usize) -> rusqlite::Result<Option<DateTime<Utc>>> {
         .transpose()
 }
 
-fn object(row: &Row, column: usize) -> rusqlite::Result<Option<Object>> {
+fn waits_for(row: &Row, column: usize) -> rusqlite::Result<Option<WaitsFor>> {
     let text: Option<String> = row.get(column)?;
     text.map(|text| {
         serde_json::from_str(&text)

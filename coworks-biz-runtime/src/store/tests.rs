@@ -21,15 +21,20 @@ fn run(number: i64, logical: i64) -> RunRecord {
         dag_id: "first".into(),
         run_id: format!("manual__{number}"),
         uuid: format!("u{number}"),
-        run_type: "manual".into(),
+        run_type: RunType::Manual,
         state: RunState::Running,
         version: "v".into(),
         conf: "null".into(),
         logical_date: at(logical),
         data_interval_start: at(logical),
         data_interval_end: at(logical),
-        start_date: at(1),
+        queued_at: at(1),
+        start_date: Some(at(1)),
         end_date: None,
+        idempotency_key: None,
+        backfill: None,
+        stopped: None,
+        held: None,
     }
 }
 
@@ -38,17 +43,23 @@ fn task(run: i64, state: State) -> TaskRecord {
         run,
         task_id: "a".into(),
         map_index: -1,
-        state,
+        state: Some(state),
         try_number: 1,
+        tries_before: 0,
         interruptions: 2,
         generation: 3,
         outcome: Some(4),
         start_date: Some(at(10)),
         end_date: None,
         due_at: Some(at(20)),
-        waits_for: Some(Object { bucket: "b".into(), key: "k".into() }),
+        waits_for: Some(WaitsFor::Object(Object { bucket: "b".into(), key: "k".into() })),
         error: Some("why".into()),
     }
+}
+
+fn ended(run: RunRecord, state: RunState, micros: i64) -> Write {
+    let record = Box::new(RunRecord { state, end_date: Some(at(micros)), ..run });
+    Write::Run { record, event: state.as_str(), detail: None, at: at(micros) }
 }
 
 #[test]
@@ -65,7 +76,7 @@ fn what_was_committed_is_read_back() {
         value: writer.blobs().store(json).unwrap(),
     };
     let writes = [
-        Write::RunBegan(run(1, 5)),
+        Write::RunMade(run(1, 5)),
         Write::Task { record: task(1, State::Running), at: at(10) },
         Write::Task { record: task(1, State::UpForReschedule), at: at(11) },
         xcom("small", &Json::encode(&7).unwrap()),
@@ -74,7 +85,7 @@ fn what_was_committed_is_read_back() {
             run: 1,
             piece: LogRecord { task_id: "a".into(), map_index: -1, try_number: 1, records: "{}\n".into() },
         },
-        Write::RunEnded { run: 1, state: RunState::Success, at: at(30) },
+        ended(run(1, 5), RunState::Success, 30),
     ];
     writer.commit(&writes).unwrap();
 
@@ -112,7 +123,9 @@ fn a_file_of_the_first_version_is_brought_up_to_date() {
 
     let mut writer = open(&path).unwrap();
     let before = writer.tasks(1).unwrap().remove(0);
-    assert_eq!((before.state, before.outcome), (State::UpForRetry, None));
+    assert_eq!((before.state, before.outcome), (Some(State::UpForRetry), None));
+    let run = writer.runs(Which::Open).unwrap().remove(0);
+    assert_eq!((run.run_type, run.queued_at, run.start_date), (RunType::Manual, at(1), Some(at(1))));
     writer.commit(&[Write::Task { record: task(1, State::Success), at: at(30) }]).unwrap();
     let reader = Reader::open(&path).unwrap();
     assert_eq!(reader.named(None, "r").unwrap().len(), 1);
@@ -161,9 +174,9 @@ fn a_commit_that_fails_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("biz.db");
     let mut writer = open(&path).unwrap();
-    writer.commit(&[Write::RunBegan(run(1, 5))]).unwrap();
+    writer.commit(&[Write::RunMade(run(1, 5))]).unwrap();
     // The same (DAG, logical date) a second time.
-    let writes = [Write::Task { record: task(1, State::Running), at: at(1) }, Write::RunBegan(run(2, 5))];
+    let writes = [Write::Task { record: task(1, State::Running), at: at(1) }, Write::RunMade(run(2, 5))];
     assert!(matches!(writer.commit(&writes), Err(StoreError::Sqlite { .. })));
     assert!(writer.tasks(1).unwrap().is_empty());
     assert_eq!(writer.next_run().unwrap(), 2);
@@ -209,4 +222,85 @@ fn a_second_writer_is_refused_with_the_pid_of_the_first_until_it_is_gone() {
 fn reading_where_nothing_has_run_says_so() {
     let error = Reader::open(Path::new("/nowhere/biz.db")).unwrap_err();
     assert!(matches!(error, StoreError::Missing { .. }));
+}
+
+#[test]
+fn runs_are_found_by_what_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(&dir.path().join("biz.db")).unwrap();
+    let scheduled = |number, logical| RunRecord { run_type: RunType::Scheduled, ..run(number, logical) };
+    let keyed = RunRecord {
+        idempotency_key: Some("k".into()),
+        state: RunState::Queued,
+        start_date: None,
+        ..run(4, 40)
+    };
+    let other = RunRecord { dag_id: "other".into(), ..run(5, 25) };
+    let made = [scheduled(1, 10), scheduled(2, 20), run(3, 30), keyed.clone(), other];
+    writer.commit(&made.map(Write::RunMade)).unwrap();
+    writer.commit(&[ended(scheduled(2, 20), RunState::Failed, 50)]).unwrap();
+    let found = |which| writer.runs(which).unwrap().iter().map(|run| run.number).collect::<Vec<_>>();
+    assert_eq!(found(Which::Number(3)), [3]);
+    assert_eq!(found(Which::Open), [1, 3, 4, 5]);
+    assert_eq!(found(Which::Date("first", at(20))), [2]);
+    assert_eq!(found(Which::Trigger("first", "k")), [4]);
+    assert_eq!(found(Which::Trigger("other", "k")), [0; 0]);
+    assert_eq!(found(Which::Before("first", at(40), false)), [3]);
+    assert_eq!(found(Which::Before("first", at(40), true)), [2]);
+    assert_eq!(found(Which::Before("first", at(10), false)), [0; 0]);
+    assert_eq!(found(Which::Between("first", at(10), at(30))), [1, 2, 3]);
+    assert_eq!(found(Which::LastTick("first")), [2]);
+    // A key makes one run.
+    let twin =
+        RunRecord { number: 6, run_id: "manual__6".into(), uuid: "u6".into(), logical_date: at(60), ..keyed };
+    assert!(writer.commit(&[Write::RunMade(twin)]).is_err());
+}
+
+#[test]
+fn what_is_remembered_beside_runs_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    let dag = DagRecord {
+        dag_id: "first".into(),
+        paused: true,
+        schedule: Some("@daily".into()),
+        schedule_since: at(1),
+        ticked: Some(at(2)),
+    };
+    let backfill = BackfillRecord {
+        id: 1,
+        dag_id: "first".into(),
+        from_date: at(1),
+        to_date: at(9),
+        reprocess: "none".into(),
+        max_active_runs: 3,
+        created_at: at(4),
+        completed_at: None,
+    };
+    let twice = BackfillRecord { id: 2, ..backfill.clone() };
+    let notice =
+        NoticeRecord { id: 1, run: 1, way: "email".into(), notice: "{}".into(), tries: 0, due_at: at(3) };
+    let version = |structure: &str| Write::Version {
+        dag_id: "first".into(),
+        version: "v".into(),
+        structure: structure.into(),
+    };
+    let writes = [
+        Write::Dag(dag.clone()),
+        version("as it was"),
+        version("not again"),
+        Write::Backfill(backfill.clone()),
+        Write::Notice(notice),
+    ];
+    writer.commit(&writes).unwrap();
+    assert_eq!(writer.dags().unwrap(), [dag]);
+    assert_eq!(writer.structure("first", "v").unwrap().as_deref(), Some("as it was"));
+    assert_eq!((writer.backfills().unwrap().len(), writer.next_backfill().unwrap()), (1, 2));
+    assert!(writer.commit(&[Write::Backfill(twice)]).is_err(), "one at a time");
+    assert_eq!(writer.notices().unwrap().len(), 1);
+    let complete = BackfillRecord { completed_at: Some(at(10)), ..backfill };
+    writer.commit(&[Write::Backfill(complete), Write::Told { id: 1 }]).unwrap();
+    assert!(writer.backfills().unwrap().is_empty() && writer.notices().unwrap().is_empty());
+    assert_eq!(Reader::open(&path).unwrap().backfills().unwrap().len(), 1);
 }

@@ -7,8 +7,12 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::lock::{Lock, beside};
-use super::{Blobs, RunRecord, StoreError, TaskRecord, Write, read, schema};
+use super::{
+    BackfillRecord, Blobs, DagRecord, NoticeRecord, RunRecord, StoreError, TaskRecord, Which, Write, read,
+    schema,
+};
 use crate::config::Durability;
+use crate::run::State;
 use crate::store::{LogRecord, Stored};
 use crate::value::Object;
 
@@ -94,8 +98,8 @@ impl Writer {
         match (self.durability, write) {
             (Durability::Step, _) => true,
             // What is deleted elsewhere must not come back here.
-            (_, Write::RunBegan(_) | Write::Delete(_)) => true,
-            (Durability::Run, Write::RunEnded { .. }) => true,
+            (_, Write::RunMade(_) | Write::Delete(_)) => true,
+            (Durability::Run, Write::Run { .. }) => true,
             (Durability::Run | Durability::Relaxed, _) => false,
         }
     }
@@ -121,6 +125,36 @@ impl Writer {
     /// The runs of this run id: at most one of each DAG.
     pub fn named(&self, dag_id: Option<&str>, run_id: &str) -> Result<Vec<RunRecord>, StoreError> {
         read::named(&self.connection, dag_id, run_id).map_err(|source| self.wrap(source))
+    }
+
+    /// The runs of which this holds, in the order of their numbers.
+    pub fn runs(&self, which: Which) -> Result<Vec<RunRecord>, StoreError> {
+        read::which(&self.connection, which).map_err(|source| self.wrap(source))
+    }
+
+    /// What is remembered of the DAGs.
+    pub fn dags(&self) -> Result<Vec<DagRecord>, StoreError> {
+        read::dags(&self.connection).map_err(|source| self.wrap(source))
+    }
+
+    /// The structure that a version of a DAG has, as JSON.
+    pub fn structure(&self, dag_id: &str, version: &str) -> Result<Option<String>, StoreError> {
+        read::structure(&self.connection, dag_id, version).map_err(|source| self.wrap(source))
+    }
+
+    /// The backfills that are not complete.
+    pub fn backfills(&self) -> Result<Vec<BackfillRecord>, StoreError> {
+        read::backfills(&self.connection, true).map_err(|source| self.wrap(source))
+    }
+
+    /// The number the next backfill gets.
+    pub fn next_backfill(&self) -> Result<i64, StoreError> {
+        self.query("SELECT coalesce(max(id), 0) + 1 FROM backfill", [])
+    }
+
+    /// Whom there is still something to tell.
+    pub fn notices(&self) -> Result<Vec<NoticeRecord>, StoreError> {
+        read::notices(&self.connection).map_err(|source| self.wrap(source))
     }
 
     /// The task instances of a run.
@@ -177,45 +211,73 @@ fn engine_id(connection: &Connection) -> rusqlite::Result<String> {
 fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
     let micros = |at: &Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
     match write {
-        Write::RunBegan(run) => {
+        Write::RunMade(run) => {
             transaction
-                .prepare_cached("INSERT INTO dag_run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+                .prepare_cached(
+                    "INSERT INTO dag_run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                )?
                 .execute(params![
                     run.number,
                     run.dag_id,
                     run.run_id,
                     run.uuid,
-                    run.run_type,
+                    run.run_type.as_str(),
                     run.state.as_str(),
                     run.version,
                     run.conf,
                     run.logical_date.timestamp_micros(),
                     run.data_interval_start.timestamp_micros(),
                     run.data_interval_end.timestamp_micros(),
-                    run.start_date.timestamp_micros(),
+                    run.queued_at.timestamp_micros(),
+                    micros(&run.start_date),
                     micros(&run.end_date),
+                    run.idempotency_key,
+                    run.backfill,
+                    run.stopped,
+                    run.held,
                 ])?;
-            run_event(transaction, run.number, run.state.as_str(), run.start_date)
+            run_event(
+                transaction,
+                run.number,
+                run.state.as_str(),
+                None,
+                run.start_date.unwrap_or(run.queued_at),
+            )
         }
-        Write::RunEnded { run, state, at } => {
+        Write::Run { record, event, detail, at } => {
             transaction
-                .prepare_cached("UPDATE dag_run SET state = ?, end_date = ? WHERE id = ?")?
-                .execute(params![state.as_str(), at.timestamp_micros(), run])?;
-            run_event(transaction, *run, state.as_str(), *at)
+                .prepare_cached(
+                    "UPDATE dag_run SET run_type = ?, state = ?, version = ?, queued_at = ?, start_date = ?,
+                     end_date = ?, backfill = ?, stopped = ?, held = ? WHERE id = ?",
+                )?
+                .execute(params![
+                    record.run_type.as_str(),
+                    record.state.as_str(),
+                    record.version,
+                    record.queued_at.timestamp_micros(),
+                    micros(&record.start_date),
+                    micros(&record.end_date),
+                    record.backfill,
+                    record.stopped,
+                    record.held,
+                    record.number,
+                ])?;
+            run_event(transaction, record.number, event, detail.as_deref(), *at)
         }
         Write::Task { record, at } => {
             let waits_for = record.waits_for.as_ref().map(serde_json::to_string).transpose();
             let waits_for = waits_for.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
             transaction
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO task_instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO task_instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
                 .execute(params![
                     record.run,
                     record.task_id,
                     record.map_index,
-                    record.state.as_str(),
+                    record.state.map(State::as_str),
                     record.try_number,
+                    record.tries_before,
                     record.interruptions,
                     record.generation,
                     micros(&record.start_date),
@@ -236,9 +298,15 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                     record.map_index,
                     record.try_number,
                     at.timestamp_micros(),
-                    record.state.as_str(),
+                    record.state.map_or("cleared", State::as_str),
                     record.error,
                 ])?;
+            Ok(())
+        }
+        Write::Forget { run, task_id, map_index } => {
+            transaction
+                .prepare_cached("DELETE FROM xcom WHERE run = ? AND task_id = ? AND map_index = ?")?
+                .execute(params![run, task_id, map_index])?;
             Ok(())
         }
         Write::XCom { run, task_id, map_index, key, value } => {
@@ -271,14 +339,71 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                 .execute([&object.bucket, &object.key])?;
             Ok(())
         }
+        Write::Dag(dag) => {
+            transaction.prepare_cached("INSERT OR REPLACE INTO dag VALUES (?, ?, ?, ?, ?)")?.execute(
+                params![
+                    dag.dag_id,
+                    dag.paused,
+                    dag.schedule,
+                    dag.schedule_since.timestamp_micros(),
+                    micros(&dag.ticked),
+                ],
+            )?;
+            Ok(())
+        }
+        Write::Version { dag_id, version, structure } => {
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO dag_version VALUES (?, ?, ?)")?
+                .execute([dag_id, version, structure])?;
+            Ok(())
+        }
+        Write::Backfill(backfill) => {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO backfill VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                     ON CONFLICT (id) DO UPDATE SET completed_at = excluded.completed_at",
+                )?
+                .execute(params![
+                    backfill.id,
+                    backfill.dag_id,
+                    backfill.from_date.timestamp_micros(),
+                    backfill.to_date.timestamp_micros(),
+                    backfill.reprocess,
+                    backfill.max_active_runs,
+                    backfill.created_at.timestamp_micros(),
+                    micros(&backfill.completed_at),
+                ])?;
+            Ok(())
+        }
+        Write::Notice(notice) => {
+            transaction.prepare_cached("INSERT OR REPLACE INTO notice VALUES (?, ?, ?, ?, ?, ?)")?.execute(
+                params![
+                    notice.id,
+                    notice.run,
+                    notice.way,
+                    notice.notice,
+                    notice.tries,
+                    notice.due_at.timestamp_micros(),
+                ],
+            )?;
+            Ok(())
+        }
+        Write::Told { id } => {
+            transaction.prepare_cached("DELETE FROM notice WHERE id = ?")?.execute([id])?;
+            Ok(())
+        }
     }
 }
 
-fn run_event(transaction: &Transaction, run: i64, state: &str, at: DateTime<Utc>) -> rusqlite::Result<()> {
-    transaction.prepare_cached("INSERT INTO event (run, at, state) VALUES (?, ?, ?)")?.execute(params![
-        run,
-        at.timestamp_micros(),
-        state
-    ])?;
+fn run_event(
+    transaction: &Transaction,
+    run: i64,
+    event: &str,
+    detail: Option<&str>,
+    at: DateTime<Utc>,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT INTO event (run, at, state, detail) VALUES (?, ?, ?, ?)")?
+        .execute(params![run, at.timestamp_micros(), event, detail])?;
     Ok(())
 }

@@ -49,7 +49,7 @@ async fn each_item_has_an_asynchronous_call_of_its_own() {
     let services = Services::new().with(Stand::new("math").entries(Router::new().route("/double", double)));
     let local = services.start(&dir.path().join("s3"), &config.bucket).await.unwrap();
     local.configure(&mut config);
-    let engine = Engine::start(&config, &[definition]).unwrap();
+    let engine = Engine::start(&config, &[definition], Mode::OneRun).unwrap();
     let mut run = engine.trigger(definition, with(&[1, 20, 300])).await.unwrap();
     let state = run.ended().await.unwrap();
     let tasks = Reader::open(&config.db).unwrap().tasks(run.run.number).unwrap();

@@ -68,7 +68,7 @@ async fn no_more_attempts_run_at_once_than_there_are_slots() {
     let dir = tempfile::tempdir().unwrap();
     let tasks: Vec<_> = ["a", "b", "c", "d", "e", "f"].map(|id| (id, &[][..], busy as Runner)).into();
     let definition = definition("busy", &tasks);
-    let engine = Engine::start(&config(dir.path(), 3), &[definition]).unwrap();
+    let engine = Engine::start(&config(dir.path(), 3), &[definition], Mode::OneRun).unwrap();
     let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
     assert_eq!(run.ended().await.unwrap(), RunState::Success);
     assert_eq!(MOST.load(Ordering::SeqCst), 3);
@@ -78,7 +78,7 @@ async fn no_more_attempts_run_at_once_than_there_are_slots() {
 async fn many_runs_at_once_all_end_with_their_own_values() {
     let dir = tempfile::tempdir().unwrap();
     let definition = definition("chain", &[("a", &[], one), ("b", &[0], add), ("c", &[1], add)]);
-    let engine = Engine::start(&config(dir.path(), 8), &[definition]).unwrap();
+    let engine = Engine::start(&config(dir.path(), 8), &[definition], Mode::OneRun).unwrap();
     let runs = (0..50).map(|_| engine.trigger(definition, Trigger::default()));
     for run in futures_util::future::join_all(runs).await {
         let mut run = run.unwrap();
@@ -90,26 +90,27 @@ async fn many_runs_at_once_all_end_with_their_own_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_whose_dag_has_changed_is_held() {
+async fn a_run_whose_dag_has_changed_too_much_is_refused() {
     fn never(_: &Context) -> Result<Work> {
         Ok(finish(std::future::pending::<Result<()>>()))
     }
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), 1);
     let before = definition("changing", &[("a", &[], never)]);
-    let engine = Engine::start(&config, &[before]).unwrap();
+    let engine = Engine::start(&config, &[before], Mode::OneRun).unwrap();
     let run_id = engine.trigger(before, Trigger::default()).await.unwrap().run.run_id.to_string();
     assert!(matches!(engine.resume(None, &run_id).await, Err(EngineError::Refused(Refusal::Live { .. }))));
     drop(engine);
 
-    let after = definition("changing", &[("a", &[], one), ("b", &[0], add)]);
-    let engine = Engine::start(&config, &[after]).unwrap();
-    let error = engine.resume(None, &run_id).await.unwrap_err();
-    assert!(matches!(error, EngineError::Refused(Refusal::Changed { .. })), "{error}");
+    let after = definition("changing", &[("first", &[], one), ("a", &[0], add)]);
+    let engine = Engine::start(&config, &[after], Mode::OneRun).unwrap();
+    let error = engine.resume(None, &run_id).await.unwrap_err().to_string();
+    let why = "task `a` is under way behind nothing, and now comes behind first";
+    assert!(error.contains(why), "{error}");
     drop(engine);
 
     let other = definition("other", &[("a", &[], one)]);
-    let engine = Engine::start(&config, &[other]).unwrap();
+    let engine = Engine::start(&config, &[other], Mode::OneRun).unwrap();
     let error = engine.resume(None, &run_id).await.unwrap_err();
     assert!(matches!(error, EngineError::Refused(Refusal::NoDag { .. })), "{error}");
 }
@@ -118,7 +119,7 @@ async fn a_run_whose_dag_has_changed_is_held() {
 async fn a_database_that_fails_stops_the_engine_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let definition = definition("short", &[("a", &[], one)]);
-    let engine = Engine::start(&config(dir.path(), 1), &[definition]).unwrap();
+    let engine = Engine::start(&config(dir.path(), 1), &[definition], Mode::OneRun).unwrap();
     // Another program that knows nothing of our lock breaks the table of runs.
     let intruder = rusqlite::Connection::open(dir.path().join("biz.db")).unwrap();
     intruder.execute_batch("DROP TABLE event").unwrap();
@@ -142,7 +143,7 @@ async fn draining_starts_nothing_more_and_leaves_the_rest_to_be_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), 1);
     let definition = definition("held", &[("a", &[], held), ("b", &[0], add), ("c", &[], one)]);
-    let engine = Engine::start(&config, &[definition]).unwrap();
+    let engine = Engine::start(&config, &[definition], Mode::OneRun).unwrap();
     let run = engine.trigger(definition, Trigger::default()).await.unwrap().run;
     BEGUN.acquire().await.unwrap().forget();
     let (drained, ()) = tokio::join!(engine.drain(), async { GATE.add_permits(1) });
@@ -150,10 +151,13 @@ async fn draining_starts_nothing_more_and_leaves_the_rest_to_be_resumed() {
     drop(engine);
     let reader = Reader::open(&config.db).unwrap();
     let states = reader.tasks(run.number).unwrap();
-    let states: Vec<_> = states.iter().map(|task| (task.task_id.as_str(), task.state.as_str())).collect();
+    let states: Vec<_> = states
+        .iter()
+        .map(|task| (task.task_id.as_str(), task.state.map_or("-", crate::run::State::as_str)))
+        .collect();
     assert_eq!(states, [("a", "success"), ("b", "queued"), ("c", "queued")]);
 
-    let engine = Engine::start(&config, &[definition]).unwrap();
+    let engine = Engine::start(&config, &[definition], Mode::OneRun).unwrap();
     let mut run = engine.resume(None, &run.run_id).await.unwrap();
     assert_eq!(run.ended().await.unwrap(), RunState::Success);
     let tasks = reader.tasks(run.run.number).unwrap();
@@ -174,7 +178,7 @@ async fn every_interruption_is_recorded_before_any_body_runs_again() {
     let dir = tempfile::tempdir().unwrap();
     let tasks: Vec<_> = ["a", "b", "c", "d", "e"].map(|id| (id, &[][..], held as Runner)).into();
     let definition = definition("held", &tasks);
-    let engine = Engine::start(&config(dir.path(), 4), &[definition]).unwrap();
+    let engine = Engine::start(&config(dir.path(), 4), &[definition], Mode::OneRun).unwrap();
     let run = engine.trigger(definition, Trigger::default()).await.unwrap().run;
     BEGUN.acquire_many(4).await.unwrap().forget();
     drop(engine);
@@ -182,19 +186,22 @@ async fn every_interruption_is_recorded_before_any_body_runs_again() {
     let recorded = || {
         let reader = Reader::open(&dir.path().join("biz.db")).unwrap();
         let tasks = reader.tasks(run.number).unwrap();
-        tasks.iter().map(|task| (task.state.as_str(), task.interruptions)).collect::<Vec<_>>()
+        tasks
+            .iter()
+            .map(|task| (task.state.map_or("-", crate::run::State::as_str), task.interruptions))
+            .collect::<Vec<_>>()
     };
     assert_eq!(recorded(), [("running", 0), ("running", 0), ("running", 0), ("running", 0), ("queued", 0)]);
     let rest = [("queued", 1), ("queued", 1), ("queued", 1), ("queued", 0)];
 
-    let engine = Engine::start(&config(dir.path(), 1), &[definition]).unwrap();
+    let engine = Engine::start(&config(dir.path(), 1), &[definition], Mode::OneRun).unwrap();
     engine.resume(None, &run.run_id).await.unwrap();
     BEGUN.acquire().await.unwrap().forget();
     assert_eq!(recorded(), [&[("running", 1)][..], &rest].concat());
     drop(engine);
 
     // What was interrupted twice runs alone, however many slots there are.
-    let engine = Engine::start(&config(dir.path(), 4), &[definition]).unwrap();
+    let engine = Engine::start(&config(dir.path(), 4), &[definition], Mode::OneRun).unwrap();
     let mut run = engine.resume(None, &run.run_id).await.unwrap();
     BEGUN.acquire().await.unwrap().forget();
     assert_eq!(recorded(), [&[("running", 2)][..], &rest].concat());

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::config;
 use crate::config::Config;
-use crate::dag::{Dag, Kind, Options, Role, Source, Task};
-use crate::engine::{Engine, EngineError, Refusal, Trigger};
+use crate::dag::{Dag, Kind, Options, Role, Task};
+use crate::engine::{Engine, EngineError, Mode, Refusal, Trigger};
 use crate::error::Result;
 use crate::local::{Service, Services};
 use crate::run::RunState;
@@ -71,21 +71,7 @@ fn chain(
             (task, body)
         })
         .unzip();
-    let dag = Dag {
-        dag_id,
-        description: "",
-        source: Source { file: "tests.rs", line: 1 },
-        schedule: None,
-        timezone: "UTC",
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        tags: &[],
-        owner: "",
-        tasks: nodes.leak(),
-        order: (0..count).collect::<Vec<_>>().leak(),
-        labels: &[],
-    };
+    let dag = Dag { dag_id, tasks: nodes.leak(), order: (0..count).collect::<Vec<_>>().leak(), ..Dag::EMPTY };
     let dag = Box::leak(Box::new(dag));
     Box::leak(Box::new(Definition { dag, bodies: bodies.leak(), required, ..Definition::EMPTY }))
 }
@@ -185,7 +171,7 @@ async fn a_reply_is_pushed_as_coworks_does_and_read_as_one() {
         (asynchronous("async 404", "/404"), r#"404 "no" headers try 1: "answered 404: no, Some(\"b\")""#),
         (asynchronous("async 503", "/503"), r#"503 "no" headers try 2: "answered 503: no, Some(\"b\")""#),
     ];
-    let engine = Engine::start(&config, &cases.map(|(definition, _)| definition)).unwrap();
+    let engine = Engine::start(&config, &cases.map(|(definition, _)| definition), Mode::OneRun).unwrap();
     for (definition, expected) in cases {
         let ended = run(&engine, &config, definition).await;
         assert_eq!(ended, (RunState::Success, expected.to_owned()), "{}", definition.dag.dag_id);
@@ -230,7 +216,7 @@ async fn what_is_asked_again_is_what_was_transformed() {
         ("x.read", Kind::Read, member(Member::Read), &[1, 2]),
     ];
     let definition = chain("async transformed", tasks, &[]);
-    let engine = Engine::start(&config, &[definition]).unwrap();
+    let engine = Engine::start(&config, &[definition], Mode::OneRun).unwrap();
     let ended = run(&engine, &config, definition).await;
     assert_eq!(ended, (RunState::Success, "200 7 - try 2: -".to_owned()));
     assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -242,7 +228,7 @@ async fn a_service_that_cannot_be_reached_is_no_reply() {
     let (_local, config) = world(dir.path()).await;
     let call = Call { service: tech::Service::Url("http://127.0.0.1:1"), ..get("/") };
     let definition = synchronous("unreachable", call);
-    let engine = Engine::start(&config, &[definition]).unwrap();
+    let engine = Engine::start(&config, &[definition], Mode::OneRun).unwrap();
     let ended = run(&engine, &config, definition).await;
     assert_eq!(ended, (RunState::Failed, "- - - try 2: -".to_owned()));
 }
@@ -258,7 +244,7 @@ async fn a_trigger_is_refused_where_a_name_is_not_set() {
     config.directory = None;
     let call = Body::Call { call: &ARGUMENTS, arguments: Some(arguments) };
     let definition = chain("needs", vec![("x", Kind::Call, call, &[])], &["PAGE"]);
-    let engine = Engine::start(&config, &[definition]).unwrap();
+    let engine = Engine::start(&config, &[definition], Mode::OneRun).unwrap();
     let error = engine.trigger(definition, Trigger::default()).await.unwrap_err();
     let EngineError::Refused(Refusal::Missing { missing, .. }) = error else { panic!("{error}") };
     assert_eq!(

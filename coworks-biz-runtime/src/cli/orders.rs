@@ -1,0 +1,115 @@
+//! The verbs that tell the engine what to do: that of the process that serves, and where there is
+//! none, one that only records it.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value;
+
+use super::output::{BOLD, DIM, GOOD, line, say, table};
+use super::show::print_json;
+use super::{App, Exit, Failure, Output};
+use crate::config::Config;
+use crate::control;
+use crate::engine::{Answer, Engine, Mode, Order};
+use crate::run::RunState;
+
+/// Gives an order, and prints what was done.
+pub(super) fn order(app: &App, config: &Config, order: Order, output: Output) -> Result<Exit, Failure> {
+    let (answer, served) = match control::ask(&config.db, &order)? {
+        Some(answer) => (answer, true),
+        None => (record(app, config, order)?, false),
+    };
+    match output {
+        Output::Json => print_json(&answer)?,
+        Output::Text => tell(&answer, served)?,
+    }
+    if !served && begins_something(&answer) {
+        say(format!("nothing serves this database: it begins with `{} serve`", super::show::program()));
+    }
+    Ok(Exit::Done)
+}
+
+/// Does in this process what needs no execution.
+fn record(app: &App, config: &Config, order: Order) -> Result<Answer, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure { exit: Exit::Engine, message: format!("no threads to run on: {e}") })?;
+    Ok(runtime.block_on(async {
+        let engine = Engine::start(config, &app.definitions, Mode::Orders)?;
+        engine.order(order).await
+    })?)
+}
+
+fn begins_something(answer: &Answer) -> bool {
+    match answer {
+        Answer::Run { state, .. } => !state.is_final(),
+        Answer::Backfill { runs, .. } => runs.iter().any(|run| run.action == "new" || run.action == "again"),
+        Answer::Paused { .. } | Answer::Status { .. } => false,
+    }
+}
+
+fn tell(answer: &Answer, served: bool) -> Result<(), Failure> {
+    match answer {
+        Answer::Run { dag_id, run_id, state, cleared } => {
+            for task in cleared {
+                line(format!("  {task} {DIM}again{DIM:#}"))?;
+            }
+            let state = match state {
+                RunState::Running if !served => "goes on when it is served",
+                RunState::Running => "is under way",
+                RunState::Queued => "is queued",
+                RunState::Success => "has succeeded",
+                RunState::Failed => "has failed",
+            };
+            line(format!("{BOLD}{dag_id}{BOLD:#} run {run_id} {state}"))
+        }
+        Answer::Paused { dag_id, paused, already } => {
+            let what = match (paused, already) {
+                (true, false) => "is paused: what runs comes to its end, nothing new starts",
+                (true, true) => "was paused already",
+                (false, false) => "goes on",
+                (false, true) => "was not paused",
+            };
+            line(format!("{BOLD}{dag_id}{BOLD:#} {what}"))
+        }
+        Answer::Backfill { dag_id, runs } => {
+            let cells = runs.iter().map(|run| {
+                let reason = run.reason.clone().unwrap_or_default();
+                vec![run.action.clone(), moment(run.logical_date), reason]
+            });
+            for row in table(&cells.collect::<Vec<_>>(), &[]) {
+                line(row.join("  ").trim_end())?;
+            }
+            let begun = runs.iter().filter(|run| run.action == "new" || run.action == "again").count();
+            line(format!("{BOLD}{dag_id}{BOLD:#} {GOOD}{begun} of {} ticks{GOOD:#}", runs.len()))
+        }
+        Answer::Status { trouble, running, runs } => {
+            line(trouble.clone().unwrap_or_else(|| format!("{runs} runs and {running} tasks are under way")))
+        }
+    }
+}
+
+fn moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// `--conf`: JSON, or `@FILE`.
+pub(super) fn conf(text: &str) -> Result<Value, Failure> {
+    let read;
+    let (text, what) = match text.strip_prefix('@') {
+        None => (text, "--conf".to_owned()),
+        Some(file) => {
+            read = std::fs::read_to_string(file)
+                .map_err(|e| Failure::usage(format!("--conf: {file} cannot be read: {e}")))?;
+            (read.as_str(), format!("--conf: {file}"))
+        }
+    };
+    serde_json::from_str(text).map_err(|e| {
+        let file = match std::path::Path::new(text).exists() {
+            true => format!("; for the file: --conf @{text}"),
+            false => String::new(),
+        };
+        Failure::usage(format!("{what} is no JSON: {e}{file}"))
+    })
+}

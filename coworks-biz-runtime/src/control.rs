@@ -1,0 +1,179 @@
+//! How another process of the same program tells the engine what to do: one order and one answer,
+//! as lines of JSON, over a Unix socket beside the database that only its owner can open.
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+
+use crate::engine::{Answer, Engine, EngineError, Order};
+
+/// How long a caller waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An order of more than this many bytes is none.
+const LONGEST: u64 = 64 << 20;
+
+/// What is answered.
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    Done(Answer),
+    Refused(String),
+    Failed(String),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The engine refuses.
+    #[error("{0}")]
+    Refused(String),
+    /// The engine failed.
+    #[error("{0}")]
+    Failed(String),
+    /// The socket does not work.
+    #[error("the process that serves cannot be reached at {}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The socket that belongs to a database. Where its path would be too long for a socket, it is in
+/// the folder for temporary files.
+pub fn socket_of(database: &Path) -> PathBuf {
+    let database = std::path::absolute(database).unwrap_or_else(|_| database.to_owned());
+    let mut path = database.clone().into_os_string();
+    path.push(".sock");
+    // The limit of the system is 108 bytes.
+    if path.len() < 100 {
+        return path.into();
+    }
+    let name: String = Sha256::digest(database.as_os_str().as_encoded_bytes())
+        .iter()
+        .take(12)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    std::env::temp_dir().join(format!("coworks-biz-{name}.sock"))
+}
+
+/// Takes orders for an engine, as long as it lives.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens beside the database. The engine owns that, so that a socket that is there is one that
+    /// a killed process has left.
+    pub fn start(engine: Arc<Engine>, database: &Path) -> Result<Self, ControlError> {
+        let path = socket_of(database);
+        let io = |source| ControlError::Io { path: path.clone(), source };
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(io(e)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(io)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
+        let task = tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(answer(Arc::clone(&engine), stream))),
+                    Err(error) => {
+                        tracing::warn!(target: "coworks_biz::engine", "an order could not be taken: {error}");
+                        // Such as too many open files: some are closed in a while.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            }
+        });
+        Ok(Self { path, task })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Nobody can reach it any more either way.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn answer(engine: Arc<Engine>, mut stream: tokio::net::UnixStream) {
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    let read = tokio::io::BufReader::new(read.take(LONGEST)).read_line(&mut line).await;
+    if read.unwrap_or(0) == 0 {
+        return;
+    }
+    let reply = match serde_json::from_str::<Order>(&line) {
+        Err(error) => Reply::Refused(format!(
+            "the process that serves does not know this order; is it an older version? ({error})"
+        )),
+        Ok(order) => match engine.order(order).await {
+            Ok(answer) => Reply::Done(answer),
+            Err(EngineError::Refused(refusal)) => Reply::Refused(refusal.to_string()),
+            Err(error) => Reply::Failed(error.to_string()),
+        },
+    };
+    if let Ok(mut text) = serde_json::to_string(&reply) {
+        text.push('\n');
+        // Who does not wait for the answer does not get it; what was done is done.
+        let _ = write.write_all(text.as_bytes()).await;
+    }
+}
+
+/// Has the process that serves this database do something; `None` where there is none.
+pub fn ask(database: &Path, order: &Order) -> Result<Option<Answer>, ControlError> {
+    let path = socket_of(database);
+    let io = |source| ControlError::Io { path: path.clone(), source };
+    let mut stream = match UnixStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(e) => return Err(io(e)),
+    };
+    stream.set_read_timeout(Some(PATIENCE)).map_err(io)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(io)?;
+    let mut text = serde_json::to_string(order).map_err(|e| io(e.into()))?;
+    text.push('\n');
+    stream.write_all(text.as_bytes()).map_err(io)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(io)?;
+    match serde_json::from_str(&line).map_err(|e| io(e.into()))? {
+        Reply::Done(answer) => Ok(Some(answer)),
+        Reply::Refused(why) => Err(ControlError::Refused(why)),
+        Reply::Failed(why) => Err(ControlError::Failed(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_has_its_socket_elsewhere_and_always_the_same() {
+        let short = socket_of(Path::new("/srv/biz.db"));
+        assert_eq!(short, Path::new("/srv/biz.db.sock"));
+        let long = PathBuf::from(format!("/{}/biz.db", "x".repeat(120)));
+        let socket = socket_of(&long);
+        assert!(socket.as_os_str().len() < 100, "{socket:?}");
+        assert_eq!(socket, socket_of(&long));
+        assert_ne!(socket, socket_of(Path::new(&format!("/{}/biz.db", "y".repeat(120)))));
+    }
+
+    #[test]
+    fn where_nobody_serves_there_is_no_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(ask(&dir.path().join("biz.db"), &Order::Status).unwrap().is_none());
+    }
+}
