@@ -11,6 +11,7 @@ mod progress;
 mod run;
 mod serve;
 mod show;
+mod story;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -210,6 +211,9 @@ enum Verb {
         /// Of this biz, where runs of several have the same run id
         #[arg(long)]
         biz: Option<String>,
+        /// Everything that came about, in order
+        #[arg(long)]
+        events: bool,
         #[command(flatten)]
         output: OutputArgument,
     },
@@ -474,10 +478,14 @@ impl App {
             Verb::Graph { biz, format } => graph::graph(self.biz(biz.as_deref())?, format),
             Verb::Runs { biz, limit, output } => {
                 let biz = biz.map(|biz| self.biz(Some(&biz))).transpose()?;
-                show::runs(&config, biz.map(|biz| biz.dag.dag_id), limit, output.output)
+                show::runs(self, &config, biz.map(|biz| biz.dag.dag_id), limit, output.output)
             }
-            Verb::Show { run_id, biz, output } => {
-                show::show(self, &config, (biz.as_deref(), run_id.as_deref()), output.output)
+            Verb::Show { run_id, biz, events, output } => {
+                let run = (biz.as_deref(), run_id.as_deref());
+                match events {
+                    true => show::events(&config, run, output.output),
+                    false => show::show(self, &config, run, output.output),
+                }
             }
             Verb::Logs { run_id, biz, task, try_number, output } => {
                 let run = (biz.as_deref(), run_id.as_deref());
@@ -513,6 +521,11 @@ impl App {
 
     fn dag_id(&self, name: Option<&str>) -> Result<String, Failure> {
         Ok(self.biz(name)?.dag.dag_id.to_owned())
+    }
+
+    /// The DAG of this name, where the program has it.
+    fn dag(&self, dag_id: &str) -> Option<&'static crate::dag::Dag> {
+        self.definitions.iter().map(|definition| definition.dag).find(|dag| dag.dag_id == dag_id)
     }
 
     fn names(&self) -> Vec<&'static str> {

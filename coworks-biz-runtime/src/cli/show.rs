@@ -7,6 +7,7 @@ use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, say, table};
+use super::story::{World, waits_for};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
 use crate::run::{InstanceName, RunState, State};
@@ -44,10 +45,62 @@ pub(super) type Named<'a> = (Option<&'a str>, Option<&'a str>);
 pub(super) fn show(app: &App, config: &Config, run: Named, output: Output) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
     let run = find(&reader, run)?;
-    print(app, &reader, &run, output)?;
-    if run.state == RunState::Running && output == Output::Text {
+    let world = World::look(config, reader.dags()?);
+    if let Some(trouble) = world.trouble() {
+        say(format!("{WARNING}warning:{WARNING:#} {trouble}"));
+    }
+    print(app, &reader, &run, &world, output)?;
+    if run.state == RunState::Running && !world.is_served() && output == Output::Text {
         let (program, biz, id) = (program(), &run.dag_id, &run.run_id);
         say(format!("if its process is gone, go on with: {program} run {biz} --resume '{id}'"));
+    }
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct EventJson {
+    at: String,
+    task_id: Option<String>,
+    map_index: i32,
+    try_number: u32,
+    event: String,
+    detail: Option<String>,
+}
+
+/// Everything that came about in a run, in order.
+pub(super) fn events(config: &Config, run: Named, output: Output) -> Result<Exit, Failure> {
+    let reader = Reader::open(&config.db)?;
+    let run = find(&reader, run)?;
+    let events = reader.events(run.number)?;
+    if output == Output::Json {
+        let events = events.into_iter().map(|event| EventJson {
+            at: iso(event.at),
+            task_id: event.task_id,
+            map_index: event.map_index,
+            try_number: event.try_number,
+            event: event.state,
+            detail: event.detail,
+        });
+        print_json(&events.collect::<Vec<_>>())?;
+        return Ok(Exit::Done);
+    }
+    for event in events {
+        let subject = match &event.task_id {
+            Some(task_id) => InstanceName(task_id, event.map_index).to_string(),
+            None => format!("{BOLD}{}{BOLD:#}", run.dag_id),
+        };
+        let (style, sign) = look(event.state.parse().ok());
+        let again = if event.try_number > 1 {
+            format!(" {DIM}try {}{DIM:#}", event.try_number)
+        } else {
+            String::new()
+        };
+        let detail = event.detail.map(|detail| format!(" {DIM}{detail}{DIM:#}")).unwrap_or_default();
+        let at = local(event.at);
+        line(format!(
+            "{DIM}{at}{DIM:#} {style}{sign}{style:#} {subject} {style}{}{style:#}{again}{detail}",
+            event.state
+        ))?;
     }
     Ok(Exit::Done)
 }
@@ -62,19 +115,30 @@ struct RunLine<'a> {
     queued_at: String,
     start_date: Option<String>,
     end_date: Option<String>,
-    /// Why it does not go on.
-    held: Option<&'a str>,
+    /// Why it is in this state.
+    why: Option<&'a str>,
 }
 
 pub(super) fn runs(
+    app: &App,
     config: &Config,
     dag_id: Option<&str>,
     limit: u32,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let runs = Reader::open(&config.db)?.runs(dag_id, limit)?;
+    let reader = Reader::open(&config.db)?;
+    let world = World::look(config, reader.dags()?);
+    if let Some(trouble) = world.trouble() {
+        say(format!("{WARNING}warning:{WARNING:#} {trouble}"));
+    }
+    let runs = reader.runs(dag_id, limit)?;
+    let why = runs.iter().map(|run| {
+        let tasks = if run.state == RunState::Success { Vec::new() } else { reader.tasks(run.number)? };
+        Ok(world.why(run, &tasks, app.dag(&run.dag_id)))
+    });
+    let why = why.collect::<Result<Vec<_>, Failure>>()?;
     if output == Output::Json {
-        let lines = runs.iter().map(|run| RunLine {
+        let lines = runs.iter().zip(&why).map(|(run, why)| RunLine {
             biz: &run.dag_id,
             run_id: &run.run_id,
             run_type: run.run_type.as_str(),
@@ -83,7 +147,7 @@ pub(super) fn runs(
             queued_at: iso(run.queued_at),
             start_date: run.start_date.map(iso),
             end_date: run.end_date.map(iso),
-            held: run.held.as_deref(),
+            why: Some(why.as_str()).filter(|why| !why.is_empty()),
         });
         print_json(&lines.collect::<Vec<_>>())?;
         return Ok(Exit::Done);
@@ -96,14 +160,15 @@ pub(super) fn runs(
     });
     let rows = table(&std::iter::once(heads).chain(cells).collect::<Vec<_>>(), &[2]);
     line(format!("  {DIM}{}{DIM:#}", rows[0].join("  ")))?;
-    for (row, run) in rows[1..].iter().zip(&runs) {
+    for ((row, run), why) in rows[1..].iter().zip(&runs).zip(&why) {
         let (style, sign) = match run.state {
             RunState::Success => (GOOD, '✓'),
             RunState::Failed => (ERROR, '✗'),
             RunState::Running => (BOLD, '▸'),
             RunState::Queued => (DIM, '·'),
         };
-        line(format!("{style}{sign}{style:#} {}", row.join("  ")))?;
+        let why = if why.is_empty() { String::new() } else { format!("  {DIM}{why}{DIM:#}") };
+        line(format!("{style}{sign}{style:#} {}{why}", row.join("  ")))?;
     }
     Ok(Exit::Done)
 }
@@ -112,7 +177,10 @@ pub(super) fn runs(
 pub(super) fn finished(app: &App, config: &Config, run: &DagRun, output: Output) -> Result<(), Failure> {
     let reader = Reader::open(&config.db)?;
     match reader.named(Some(run.dag_id), &run.run_id)?.pop() {
-        Some(record) => print(app, &reader, &record, output),
+        Some(record) => {
+            let world = World::look(config, Vec::new());
+            print(app, &reader, &record, &world, output)
+        }
         None => {
             let message = format!("run `{}` is gone from the database", run.run_id);
             Err(Failure { exit: Exit::Engine, message })
@@ -140,10 +208,19 @@ pub(super) fn find(reader: &Reader, (biz, run_id): Named) -> Result<RunRecord, F
     }
 }
 
-fn print(app: &App, reader: &Reader, run: &RunRecord, output: Output) -> Result<(), Failure> {
-    let tasks = in_order(app, run, reader.tasks(run.number)?);
+fn print(app: &App, reader: &Reader, run: &RunRecord, world: &World, output: Output) -> Result<(), Failure> {
+    let records = reader.tasks(run.number)?;
+    let tasks = in_order(app, run, records.clone());
     match output {
-        Output::Text => line(text(run, &tasks)),
+        Output::Text => {
+            let why = world.why(run, &records, app.dag(&run.dag_id));
+            let about = |row: &Row| match (&row.record, app.dag(&run.dag_id)) {
+                (Some(record), dag) if record.state.is_some() => world.what(record, dag),
+                (_, Some(dag)) if !run.state.is_final() => waits_for(dag, &row.task_id, &records),
+                _ => None,
+            };
+            line(text(run, &tasks, &about, &why))
+        }
         Output::Json => {
             let mut xcoms = XComs::new();
             for (task, map_index, key, json) in reader.xcoms(run.number)? {
@@ -286,7 +363,7 @@ fn counts(instances: &[Row]) -> String {
     format!("  {} {DIM}×{DIM:#} {}  {states}", instances[0].task_id, instances.len())
 }
 
-fn text(run: &RunRecord, rows: &[Row]) -> String {
+fn text(run: &RunRecord, rows: &[Row], about: &dyn Fn(&Row) -> Option<String>, why: &str) -> String {
     let shown = shown(rows);
     let heads = ["TASK", "STATE", "TRIES", "DURATION"].map(str::to_owned).to_vec();
     let cells = shown.iter().flat_map(|(_, rows)| rows).map(|row| {
@@ -313,6 +390,9 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
             if let Some(record) = &row.record {
                 details(&mut text, record);
             }
+            if let Some(about) = about(row) {
+                let _ = writeln!(text, "    {WARNING}{about}{WARNING:#}");
+            }
         }
     }
     let took = took(run).map(duration);
@@ -331,6 +411,9 @@ fn text(run: &RunRecord, rows: &[Row]) -> String {
         let blocked = if blocked > 0 { format!(", {blocked} not run for it") } else { String::new() };
         let _ = write!(text, ", {ERROR}{failed} of {} tasks failed{blocked}{ERROR:#}", rows.len());
     }
+    if matches!(run.state, RunState::Queued) || run.held.is_some() || run.stopped.is_some() {
+        let _ = write!(text, ": {WARNING}{why}{WARNING:#}");
+    }
     let _ = write!(text, "\n{DIM}run {} of {}{DIM:#}", run.run_id, local(run.logical_date));
     text
 }
@@ -345,19 +428,6 @@ fn details(text: &mut String, record: &TaskRecord) {
     let (style, _) = look(record.state);
     if let Some(error) = &record.error {
         let _ = writeln!(text, "    {style}{error}{style:#}");
-    }
-    match (&record.waits_for, record.state, record.due_at) {
-        (Some(object), ..) => {
-            let until = record.due_at.map(|at| format!(" until {}", local(at))).unwrap_or_default();
-            let _ = writeln!(text, "    {WARNING}waits for {object}{until}{WARNING:#}");
-        }
-        (None, Some(State::UpForRetry), Some(at)) => {
-            let _ = writeln!(text, "    {WARNING}tried again at {}{WARNING:#}", local(at));
-        }
-        (None, Some(State::UpForReschedule), Some(at)) => {
-            let _ = writeln!(text, "    {WARNING}asks again at {}{WARNING:#}", local(at));
-        }
-        _ => {}
     }
     if record.interruptions > 0 {
         let times = match record.interruptions {
@@ -375,6 +445,13 @@ pub(super) fn program() -> String {
 
 pub(super) fn iso(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// A moment as it is said in passing: without its day, where that is today.
+pub(super) fn brief(at: DateTime<Utc>) -> String {
+    let (at, now) = (at.with_timezone(&Local), Local::now());
+    let form = if at.date_naive() == now.date_naive() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    at.format(form).to_string()
 }
 
 pub(super) fn local(at: DateTime<Utc>) -> String {

@@ -147,9 +147,9 @@ async fn store(shared: &Shared, end: &mut End) -> Values {
     let blobs = shared.blobs.clone();
     let large = xcoms.iter().map(|(_, json)| json).chain(&items).any(Blobs::is_large);
     let save = move || -> Result<Values, StoreError> {
-        let xcom = |(key, json): (String, Json)| Ok((key, blobs.store(&json)?));
+        let xcom = |(key, json): (String, Json)| Ok((key, patiently(&blobs, &json)?));
         let xcoms = xcoms.into_iter().map(xcom).collect::<Result<_, StoreError>>()?;
-        Ok((xcoms, items.iter().map(|json| blobs.store(json)).collect::<Result<_, _>>()?))
+        Ok((xcoms, items.iter().map(|json| patiently(&blobs, json)).collect::<Result<_, _>>()?))
     };
     let stored = match large {
         true => tokio::task::spawn_blocking(save).await.map_err(|e| e.to_string()),
@@ -160,4 +160,20 @@ async fn store(shared: &Shared, end: &mut End) -> Values {
         *end = End { log, ..End::failed(format!("the output cannot be stored: {error}")) };
         Values::default()
     })
+}
+
+/// Stores a value; where the disk is full, once there is room.
+fn patiently(blobs: &Blobs, json: &Json) -> Result<Stored, StoreError> {
+    let mut told = false;
+    loop {
+        match blobs.store(json) {
+            Err(error) if error.is_full() => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(target: "coworks_biz::engine", "an output waits for room on the disk: {error}");
+                }
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+            stored => return stored,
+        }
+    }
 }

@@ -18,7 +18,7 @@ use super::host::{Outputs, RunHost, Shared};
 use super::live::Live;
 use super::message::{Message, Reply};
 use super::slots::{Ready, Slots};
-use super::{Answer, EngineError, Mode, RunHandle};
+use super::{Answer, EngineError, Mode, Order, Refusal, RunHandle};
 use crate::config::Config;
 use crate::dag::DEFAULT_POOL;
 use crate::run::{ALONE_AFTER, Command, Event, Key, MAX_INTERRUPTIONS, RunState, State};
@@ -31,6 +31,9 @@ pub(super) const BATCH: usize = 1000;
 
 /// How often the clock is looked at while a schedule waits for it: it may be set.
 const CLOCK: Duration = Duration::from_secs(1);
+
+/// How long a full disk is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What begins once the changes it follows from are committed.
 pub(super) enum Effect {
@@ -86,6 +89,9 @@ pub(super) struct Core {
     pub(super) awaited: HashMap<i64, Vec<(i64, Key)>>,
     deleting: usize,
     pub(super) draining: bool,
+    /// Why nothing goes on, where it does not, and what was told meanwhile.
+    trouble: Option<String>,
+    backlog: VecDeque<Message>,
     drained: Vec<oneshot::Sender<()>>,
     stayed: Vec<oneshot::Sender<()>>,
     pub(super) failure: Arc<OnceLock<String>>,
@@ -134,6 +140,8 @@ impl Core {
             awaited: HashMap::new(),
             deleting: 0,
             draining: false,
+            trouble: None,
+            backlog: VecDeque::new(),
             drained: Vec::new(),
             stayed: Vec::new(),
             failure: Arc::default(),
@@ -177,7 +185,9 @@ impl Core {
             self.begin_stirred()?;
             self.assign();
             if !self.writes.is_empty() {
-                self.writer.commit(&self.writes)?;
+                if !self.commit(receiver)? {
+                    return Ok(());
+                }
                 self.writes.clear();
             }
             self.release();
@@ -195,8 +205,60 @@ impl Core {
         }
     }
 
+    /// Commits what has come about. A full disk is waited out: nothing is lost, nothing goes on, and
+    /// who asks for something is told. `false` when the engine was stopped meanwhile.
+    fn commit(&mut self, receiver: &Receiver<Message>) -> Result<bool, StoreError> {
+        loop {
+            match self.writer.commit(&self.writes) {
+                Ok(()) => {
+                    if self.trouble.take().is_some() {
+                        tracing::info!(target: "coworks_biz::engine", "there is room on the disk again: it goes on");
+                    }
+                    return Ok(true);
+                }
+                Err(error) if error.is_full() => {
+                    let trouble = format!("{error}: nothing goes on until there is room on the disk");
+                    if self.trouble.as_ref() != Some(&trouble) {
+                        tracing::error!(target: "coworks_biz::engine", "{trouble}");
+                    }
+                    self.trouble = Some(trouble);
+                    if !self.wait_out(receiver) {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits a while and keeps what is told for later; refuses what wants an answer now.
+    fn wait_out(&mut self, receiver: &Receiver<Message>) -> bool {
+        let until = Instant::now() + PAUSE;
+        loop {
+            let refusal = || Refusal::Trouble(self.trouble.clone().unwrap_or_default()).into();
+            match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Message::Trigger { reply, .. } | Message::Resume { reply, .. }) => {
+                    drop(reply.send(Err(refusal())));
+                }
+                Ok(Message::Order { order: Order::Status, reply }) => drop(reply.send(Ok(self.status()))),
+                Ok(Message::Order { reply, .. }) => drop(reply.send(Err(refusal()))),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(message) => self.backlog.push_back(message),
+                Err(RecvTimeoutError::Timeout) => return true,
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> Answer {
+        let (running, runs) = (self.slots.running(), self.runs.len());
+        Answer::Status { trouble: self.trouble.clone(), running, runs }
+    }
+
     /// The next message; `Some(None)` when something else is due first, `None` when nobody is left to send one.
     fn receive(&mut self, receiver: &Receiver<Message>) -> Option<Option<Message>> {
+        if let Some(message) = self.backlog.pop_front() {
+            return Some(Some(message));
+        }
         if self.slots.is_behind() || !self.lists.is_empty() || !self.stirred.is_empty() {
             return match receiver.try_recv() {
                 Ok(message) => Some(Some(message)),

@@ -183,9 +183,7 @@ impl Core {
                 self.backfill(dag_id, wanted)
             }
             Order::CancelBackfill { dag_id } => self.cancel_backfill(dag_id),
-            Order::Status => {
-                Ok(Answer::Status { trouble: None, running: self.slots.running(), runs: self.runs.len() })
-            }
+            Order::Status => Ok(self.status()),
             Order::Cancel { .. } | Order::Retry { .. } | Order::Mark { .. } => todo!(),
         }
     }
