@@ -205,6 +205,11 @@ pub struct Options {
 pub const DEFAULT_POOL: &str = "default_pool";
 
 impl Options {
+    /// Whether somebody is told of some end by e-mail.
+    pub fn wants_mail(&self) -> bool {
+        !self.email.is_empty() && (self.email_on_failure || self.email_on_retry)
+    }
+
     /// Airflow's defaults.
     pub const DEFAULT: Self = Self {
         retries: 0,

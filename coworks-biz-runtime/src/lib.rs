@@ -3,7 +3,7 @@
 //! The modules are rooms of one house, the lower ones first; a room imports
 //! only from rooms below it:
 //! [`error`], [`dag`], [`value`], [`config`], [`schedule`], [`run`], [`store`],
-//! [`tech`], [`task`], [`engine`], [`control`], `local`, [`cli`].
+//! [`tech`], [`notify`], [`task`], [`engine`], [`control`], `local`, [`cli`].
 //!
 //! Two seams matter most: [`run`] is pure, so that it can be simulated by the
 //! million, and [`task`] knows only a [`task::Host`], so that another host can
@@ -20,6 +20,7 @@ pub mod engine;
 pub mod error;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod notify;
 pub mod run;
 pub mod schedule;
 pub mod store;

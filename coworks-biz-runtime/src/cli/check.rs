@@ -135,13 +135,12 @@ fn examine(definition: &'static Definition, config: &Config) -> Vec<Finding> {
             findings.push(finding("note", task.line, text));
         }
     }
-    let mailed = |task: &&crate::dag::Task| {
-        !task.options.email.is_empty() && (task.options.email_on_failure || task.options.email_on_retry)
-    };
-    if dag.tasks.iter().any(|task| mailed(&task)) {
-        let text =
-            "e-mail is asked for, and this version of coworks-biz sends none: failures are in the log only";
+    if config.smtp.is_none() && dag.tasks.iter().any(|task| task.options.wants_mail()) {
+        let text = "e-mail is asked for, and COWORKS_SMTP_URL is not set: none is sent";
         findings.push(finding("note", dag.source.line, text.to_owned()));
+    }
+    for missing in crate::engine::missing_pools(definition, &config.pools) {
+        findings.push(finding("error", dag.source.line, missing));
     }
     for (from, to) in redundant(dag) {
         let (from, task) = (&dag.tasks[from as usize], &dag.tasks[to as usize]);

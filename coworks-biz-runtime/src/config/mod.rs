@@ -5,16 +5,20 @@
 
 mod directory;
 mod handles;
+mod notices;
+mod retention;
 mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 pub use self::directory::Directory;
 pub use self::handles::{SecretName, VarName, secret, var};
+pub use self::notices::{Smtp, SmtpTls, WebhookTarget};
 pub(crate) use self::secrets::RESERVED;
 pub use self::secrets::{MissingSecret, MissingVariable, Secret, Secrets};
 
@@ -44,6 +48,14 @@ pub struct Config {
     pub s3: S3,
     /// Whether the proxy that the environment names is used. Services on this machine need none.
     pub proxy: bool,
+    /// What e-mail goes through (`COWORKS_SMTP_URL`, `smtp_url`, with `COWORKS_SMTP_FROM`, `smtp_from`);
+    /// `None` where none is sent.
+    pub smtp: Option<Smtp>,
+    /// Who is told of failures (`COWORKS_WEBHOOK_URL`, `webhook_url`, with `COWORKS_WEBHOOK_TOKEN`).
+    pub webhook: Option<WebhookTarget>,
+    /// How long runs are kept after their end (`COWORKS_BIZ_RETENTION`, `retention`); 90 days by
+    /// default, `None` for ever.
+    pub retention: Option<Duration>,
     /// Where secrets and variables come from.
     pub secrets: Arc<Secrets>,
 }
@@ -114,6 +126,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A setting that another one needs.
+    #[error("{name} is not set: {reason}")]
+    Missing {
+        /// The name of the setting.
+        name: &'static str,
+        /// What it is for.
+        reason: &'static str,
+    },
     /// The file is there and cannot be read.
     #[error("{file} cannot be read: {source}")]
     Unreadable {
@@ -166,6 +186,10 @@ struct File {
     gateway_url: Option<String>,
     directory_url: Option<String>,
     bucket: Option<String>,
+    smtp_url: Option<String>,
+    smtp_from: Option<String>,
+    webhook_url: Option<String>,
+    retention: Option<String>,
 }
 
 impl File {
@@ -222,6 +246,7 @@ impl Config {
                 });
             }
         };
+        let secrets = Secrets::new(env.clone());
         let db = flags.db.or_else(|| env.get("COWORKS_BIZ_DB").map(PathBuf::from)).or(file.db);
         Ok(Self {
             db: db.unwrap_or_else(|| PathBuf::from(".coworks-biz/biz.db")),
@@ -238,7 +263,10 @@ impl Config {
                     .any(|name| env.get(name).is_some()),
             },
             proxy: true,
-            secrets: Arc::new(Secrets::new(env.clone())),
+            smtp: Smtp::load(env, &secrets, (file.smtp_url, file.smtp_from))?,
+            webhook: WebhookTarget::load(env, &secrets, file.webhook_url)?,
+            retention: retention::load(env, file.retention)?,
+            secrets: Arc::new(secrets),
         })
     }
 }

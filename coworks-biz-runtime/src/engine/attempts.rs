@@ -117,11 +117,12 @@ impl Core {
             self.writes.push(Write::XCom { run, task_id, map_index, key, value });
         }
         if !end.log.is_empty() {
-            let piece = LogRecord { task_id, map_index, try_number, records: end.log };
+            let piece = LogRecord { task_id, map_index, try_number, records: end.log.clone() };
             self.writes.push(Write::Log { run, piece });
         }
         self.effects.push(Effect::Keep { outputs, task, map_index, xcoms });
         self.step(run, Event::Ended(key, end.ending), None);
+        self.announce(run, key, &end.log);
         match end.wait {
             Some(Wait { object: Some(_), .. }) => self.effects.push(Effect::Watch { run, key }),
             Some(Wait { object: None, until }) => self.wake(run, key, until),

@@ -395,6 +395,7 @@ impl Core {
                     self.step(number, Event::Interrupted(key), None);
                     // Counted before any body runs, however long the queue is.
                     self.count(number, key);
+                    self.announce(number, key, "");
                 }
                 Some(State::Queued) => self.enqueue(number, key, None),
                 Some(State::UpForRetry) => self.wake(number, key, record.due_at.unwrap_or_default()),

@@ -1,7 +1,7 @@
 //! The thread that owns the database and the live runs.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
@@ -17,10 +17,10 @@ use super::dags::Dags;
 use super::host::{Outputs, RunHost, Shared};
 use super::live::Live;
 use super::message::{Message, Reply};
+use super::outbox::Outbox;
 use super::slots::{Ready, Slots};
 use super::{Answer, EngineError, Mode, Order, Refusal, RunHandle};
 use crate::config::Config;
-use crate::dag::DEFAULT_POOL;
 use crate::run::{ALONE_AFTER, Command, Event, Key, MAX_INTERRUPTIONS, RunState, State};
 use crate::store::{StoreError, Stored, WaitsFor, Write, Writer};
 use crate::task::{Attempt, Definition, Resume};
@@ -44,6 +44,7 @@ pub(super) enum Effect {
     Keep { outputs: Arc<Outputs>, task: &'static str, map_index: i32, xcoms: Vec<(String, Stored)> },
     Watch { run: i64, key: Key },
     Delete(Object),
+    Tell(i64),
     Say { run: i64, key: Key, state: State },
     End { run: i64, state: RunState },
 }
@@ -55,6 +56,8 @@ pub(super) enum Alarm {
     Task(i64, Key, DateTime<Utc>),
     /// A run has had its time.
     Run(i64),
+    /// Somebody is told of something, again.
+    Notice(i64),
 }
 
 pub(super) struct Core {
@@ -62,7 +65,7 @@ pub(super) struct Core {
     pub(super) writer: Writer,
     pub(super) dags: Dags,
     /// The pools, by name.
-    pools: HashMap<String, usize>,
+    pools: BTreeMap<String, usize>,
     pub(super) shared: Arc<Shared>,
     pub(super) tokio: Handle,
     pub(super) runs: HashMap<i64, Live>,
@@ -87,6 +90,7 @@ pub(super) struct Core {
     pub(super) ends: HashMap<i64, watch::Sender<Option<RunState>>>,
     /// Which task instances wait for the end of a run.
     pub(super) awaited: HashMap<i64, Vec<(i64, Key)>>,
+    pub(super) outbox: Outbox,
     deleting: usize,
     pub(super) draining: bool,
     /// Why nothing goes on, where it does not, and what was told meanwhile.
@@ -138,6 +142,7 @@ impl Core {
             next_attempt: 0,
             ends: HashMap::new(),
             awaited: HashMap::new(),
+            outbox: Outbox::default(),
             deleting: 0,
             draining: false,
             trouble: None,
@@ -159,6 +164,8 @@ impl Core {
             for object in self.writer.to_delete()? {
                 self.effects.push(Effect::Delete(object));
             }
+            self.take_notices()?;
+            self.warn_of_mail(&self.shared);
         }
         if self.mode == Mode::Serve {
             self.take_over()?;
@@ -301,6 +308,7 @@ impl Core {
                     self.writes.push(Write::Deleted(object));
                 }
             }
+            Message::Told { id, error } => self.told(id, error),
             Message::Stay { reply } => self.stayed.push(reply),
             Message::Drain { reply } => {
                 self.slots.drain();
@@ -362,6 +370,7 @@ impl Core {
                     self.due(run, key, overdue.then_some(Resume::Overdue));
                 }
                 Alarm::Run(_) => {}
+                Alarm::Notice(id) => self.tell(id),
             }
         }
     }
@@ -431,6 +440,7 @@ impl Core {
         self.dags[dag].ended(&record);
         self.stirred.insert(dag);
         self.writes.push(Write::Run { record: Box::new(record), event: state.as_str(), detail: None, at });
+        self.announce_run(run, state);
         self.effects.push(Effect::End { run, state });
         self.look_after_end(dag, state);
         for (waiting, key) in self.awaited.remove(&run).unwrap_or_default() {
@@ -471,7 +481,7 @@ impl Core {
 
     /// The pools that tasks of this DAG name and that there are not.
     pub(super) fn missing_pools(&self, definition: &Definition) -> Vec<String> {
-        missing_pools(definition, |pool| self.pools.contains_key(pool))
+        super::missing_pools(definition, &self.pools)
     }
 
     /// Hands out slots. Those that get none are recorded as queued, as far as the batch has room:
@@ -512,11 +522,12 @@ impl Core {
                 Effect::Keep { outputs, task, map_index, xcoms } => outputs.keep(task, map_index, xcoms),
                 Effect::Watch { run, key } => self.watch(run, key),
                 Effect::Delete(object) => self.delete(object),
+                Effect::Tell(id) => self.tell(id),
                 Effect::Say { run, key, state } => self.say(run, key, state),
                 Effect::End { run, state } => self.let_go(run, state),
             }
         }
-        if self.slots.running() == 0 && self.deleting == 0 {
+        if self.slots.running() == 0 && self.deleting == 0 && self.outbox.under_way == 0 {
             for drained in self.drained.drain(..) {
                 let _ = drained.send(());
             }
@@ -609,16 +620,4 @@ pub(super) fn exact(at: DateTime<Utc>) -> DateTime<Utc> {
 /// A moment that a process does not live to see: delays beyond what a clock can hold.
 fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600)
-}
-
-/// The pools that tasks of a DAG name and that there are not.
-pub(super) fn missing_pools(definition: &Definition, is_there: impl Fn(&str) -> bool) -> Vec<String> {
-    let mut missing: Vec<&str> = definition.dag.tasks.iter().map(|task| task.options.pool).collect();
-    missing.sort_unstable();
-    missing.dedup();
-    missing.retain(|pool| *pool != DEFAULT_POOL && !is_there(pool));
-    let how = |pool| {
-        format!("there is no pool `{pool}`: give it slots in coworks-biz.toml, `[pools]` `{pool} = 5`")
-    };
-    missing.into_iter().map(how).collect()
 }

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use super::message::Message;
+use super::outbox::Ways;
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
 use crate::store::{Blobs, LogRecord, Reader, StoreError, Stored, Writer};
@@ -22,6 +23,7 @@ use crate::value::Json;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) services: Client,
+    pub(super) ways: Ways,
     pub(super) sender: Sender<Message>,
     pub(super) blobs: Blobs,
     /// How many deletions in S3 go on at once.
@@ -38,9 +40,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: &Config, services: Client, writer: &Writer, sender: Sender<Message>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        services: Client,
+        ways: Ways,
+        writer: &Writer,
+        sender: Sender<Message>,
+    ) -> Self {
         Self {
             services,
+            ways,
             sender,
             blobs: writer.blobs(),
             #[cfg(feature = "s3")]

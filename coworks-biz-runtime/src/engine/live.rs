@@ -145,6 +145,11 @@ impl Live {
         self.notes_mut(key).error = Some(error.into());
     }
 
+    /// Why its last attempt has failed.
+    pub(super) fn error(&self, key: Key) -> Option<&str> {
+        self.notes(key).error.as_deref()
+    }
+
     pub(super) fn note_due(&mut self, key: Key, at: DateTime<Utc>) {
         self.notes_mut(key).due_at = Some(at);
     }

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::{Answer, EngineError, Order, RunHandle, Trigger};
+use crate::error::Error;
 use crate::run::Key;
 use crate::store::{LogRecord, Stored};
 use crate::task::{Definition, End, Resume};
@@ -44,6 +45,11 @@ pub(super) enum Message {
     Deleted {
         object: Object,
         done: bool,
+    },
+    /// Somebody has been told of something, or could not be.
+    Told {
+        id: i64,
+        error: Option<Error>,
     },
     /// Never answered: whoever asks learns when the engine goes.
     Stay {

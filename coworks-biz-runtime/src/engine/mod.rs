@@ -15,6 +15,7 @@ mod host;
 mod live;
 mod message;
 mod orders;
+mod outbox;
 mod refusal;
 mod slots;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod versions;
 #[cfg(feature = "s3")]
 mod waiter;
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -35,8 +37,10 @@ use self::core::Core;
 use self::host::Shared;
 use self::message::Message;
 pub use self::orders::{Answer, BackfillRun, Mark, Order, Reprocess, RunName};
+use self::outbox::Ways;
 pub use self::refusal::Refusal;
 use crate::config::Config;
+use crate::dag::DEFAULT_POOL;
 use crate::error::Error;
 use crate::run::RunState;
 use crate::store::{StoreError, Writer};
@@ -120,7 +124,8 @@ impl Engine {
         let writer = Writer::open(&config.db, config.durability)?;
         let services = Client::new(config).map_err(EngineError::Client)?;
         let (sender, receiver) = std::sync::mpsc::channel();
-        let shared = Arc::new(Shared::new(config, services, &writer, sender.clone()));
+        let ways = Ways::new(config).map_err(EngineError::Client)?;
+        let shared = Arc::new(Shared::new(config, services, ways, &writer, sender.clone()));
         let core = Core::new(mode, writer, definitions, shared, config)?;
         let failure = Arc::new(OnceLock::new());
         let told = Arc::clone(&failure);
@@ -185,4 +190,16 @@ impl Drop for Engine {
 
 fn stopped(failure: &OnceLock<String>) -> EngineError {
     EngineError::Stopped(failure.get().cloned().unwrap_or_else(|| "it was told to".into()))
+}
+
+/// A sentence for each pool that tasks of a DAG name and that there is not.
+pub fn missing_pools(definition: &Definition, pools: &BTreeMap<String, usize>) -> Vec<String> {
+    let mut missing: Vec<&str> = definition.dag.tasks.iter().map(|task| task.options.pool).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing.retain(|pool| *pool != DEFAULT_POOL && !pools.contains_key(*pool));
+    let how = |pool| {
+        format!("there is no pool `{pool}`: give it slots in coworks-biz.toml, below `[pools]`: {pool} = 5")
+    };
+    missing.into_iter().map(how).collect()
 }

@@ -21,6 +21,19 @@ const LARGEST: usize = 64 * 1024 * 1024;
 /// No service makes a task wait longer than this before its next try.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
+/// What speaks HTTP, for all that is called from here.
+pub(crate) fn http(config: &Config) -> Result<reqwest::Client> {
+    let mut http = reqwest::Client::builder()
+        .user_agent(concat!("coworks-biz/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        .redirect(reqwest::redirect::Policy::custom(redirect))
+        .referer(false);
+    if !config.proxy {
+        http = http.no_proxy();
+    }
+    http.build().map_err(|e| Error::fatal(format!("no HTTP client: {}", chain(&e))))
+}
+
 /// Calls services, and reaches the results of asynchronous calls.
 #[derive(Debug)]
 pub struct Client {
@@ -36,15 +49,7 @@ pub struct Client {
 impl Client {
     /// A client as the configuration says.
     pub fn new(config: &Config) -> Result<Self> {
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("coworks-biz/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(10))
-            .redirect(reqwest::redirect::Policy::custom(redirect))
-            .referer(false);
-        if !config.proxy {
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(|e| Error::fatal(format!("no HTTP client: {}", chain(&e))))?;
+        let http = http(config)?;
         Ok(Self {
             directory: Directory::new(&http, config.directory.as_ref(), &config.secrets),
             http,
@@ -261,7 +266,7 @@ impl Received {
 }
 
 /// `Retry-After` in either of its forms: seconds, or a date.
-fn retry_after(response: &Response) -> Option<Duration> {
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let delay = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

@@ -17,8 +17,10 @@ mod service;
 pub use self::arguments::Arguments;
 pub use self::call::{AsyncCall, Call, DEFAULT_REGION, Identity, Method, SensorCall, Token};
 pub use self::client::Client;
+pub(crate) use self::client::{http, retry_after};
 pub use self::data::{Data, Form, IntoData};
 pub use self::parameter::{Given, Parameter};
+pub(crate) use self::reply::transient;
 pub use self::reply::{Answer, Unread, Wanted, read_envelope};
 #[cfg(feature = "s3")]
 pub use self::results::{Look, Results};

@@ -138,7 +138,7 @@ impl Refusal<'_> {
 }
 
 /// Whether a refusal may pass by itself.
-pub(super) fn transient(status: u16) -> bool {
+pub(crate) fn transient(status: u16) -> bool {
     status >= 500 || matches!(status, 408 | 425 | 429)
 }
 

@@ -1,0 +1,267 @@
+//! Who is told of what: rows that are committed with what they tell of, and go when it has been told.
+//!
+//! So a process that dies tells late or twice, and never not at all. Telling never fails a run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use super::core::{Alarm, Core, Effect, now};
+use super::host::Shared;
+use super::live::Live;
+use super::message::Message;
+use crate::config::Config;
+use crate::error::{Error, Retry};
+#[cfg(feature = "email")]
+use crate::notify::Mailer;
+use crate::notify::{FailedTask, Notice, RunFailed, Subject, TaskNotice, Webhook, excerpt, host};
+use crate::run::{Key, RunState, State};
+use crate::store::{NoticeRecord, StoreError, Write};
+
+/// So often one thing is told before it is given up: with the pauses between, for about six hours.
+const TRIES: u32 = 10;
+
+/// How many are told at once.
+const AT_ONCE: usize = 8;
+
+/// What is told, and to whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "way", rename_all = "snake_case")]
+enum Job {
+    Email { to: Vec<String>, notice: Notice },
+    Webhook { notice: Notice },
+}
+
+impl Job {
+    fn way(&self) -> &'static str {
+        match self {
+            Self::Email { .. } => "email",
+            Self::Webhook { .. } => "webhook",
+        }
+    }
+}
+
+/// The ways to tell somebody, as far as they are set up.
+#[derive(Debug)]
+pub(super) struct Ways {
+    #[cfg(feature = "email")]
+    mailer: Option<Mailer>,
+    webhook: Option<Webhook>,
+    few: Semaphore,
+}
+
+impl Ways {
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        Ok(Self {
+            #[cfg(feature = "email")]
+            mailer: Mailer::new(config).map_err(Error::fatal)?,
+            webhook: Webhook::new(config)?,
+            few: Semaphore::new(AT_ONCE),
+        })
+    }
+
+    fn has_mailer(&self) -> bool {
+        #[cfg(feature = "email")]
+        return self.mailer.is_some();
+        #[cfg(not(feature = "email"))]
+        false
+    }
+
+    async fn tell(&self, job: &Job) -> Result<(), Error> {
+        let _few = self.few.acquire().await;
+        match job {
+            #[cfg(feature = "email")]
+            Job::Email { to, notice } => {
+                let Some(mailer) = &self.mailer else {
+                    return Err(Error::fatal("COWORKS_SMTP_URL is not set any more"));
+                };
+                let to: Vec<&str> = to.iter().map(String::as_str).collect();
+                for refused in mailer.send(notice, &to).await?.refused {
+                    tracing::warn!(
+                        target: "coworks_biz::engine",
+                        "the e-mail was not taken for {}: {}", refused.to, refused.reason
+                    );
+                }
+                Ok(())
+            }
+            #[cfg(not(feature = "email"))]
+            Job::Email { .. } => Err(Error::fatal("this program was built without e-mail")),
+            Job::Webhook { notice } => match &self.webhook {
+                Some(webhook) => webhook.send(notice).await,
+                None => Err(Error::fatal("COWORKS_WEBHOOK_URL is not set any more")),
+            },
+        }
+    }
+}
+
+/// What is still to be told.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pending: HashMap<i64, NoticeRecord>,
+    next: i64,
+    /// How many are being told.
+    pub(super) under_way: usize,
+}
+
+impl Core {
+    /// Takes in what an earlier process has left to tell.
+    pub(super) fn take_notices(&mut self) -> Result<(), StoreError> {
+        for record in self.writer.notices()? {
+            self.outbox.next = self.outbox.next.max(record.id + 1);
+            self.alarm(record.due_at, Alarm::Notice(record.id));
+            self.outbox.pending.insert(record.id, record);
+        }
+        Ok(())
+    }
+
+    /// Has those told who want to know how an attempt has ended. `log` is the end of its log.
+    pub(super) fn announce(&mut self, run: i64, key: Key, log: &str) {
+        let Some(live) = self.runs.get(&run) else { return };
+        let (options, state) = (live.node(key).options, live.instance(key).state);
+        let (subject, mailed): (fn(TaskNotice) -> Subject, bool) = match state {
+            Some(State::Failed) => (Subject::Failure, options.email_on_failure),
+            Some(State::UpForRetry) => (Subject::Retry, options.email_on_retry),
+            _ => return,
+        };
+        let failed = state == Some(State::Failed);
+        let mailed = mailed && !options.email.is_empty() && self.shared.ways.has_mailer();
+        let hooked = failed && self.shared.ways.webhook.is_some();
+        if !mailed && !hooked {
+            return;
+        }
+        let instance = live.instance(key);
+        let task = TaskNotice {
+            task_id: live.node(key).task_id.to_owned(),
+            map_index: key.map_index,
+            state: instance.state.unwrap_or(State::Failed),
+            try_number: instance.try_number,
+            max_tries: options.retries + 1,
+            next_try_at: live.due_at(key).filter(|_| !failed),
+            exception: live.error(key).map(str::to_owned),
+            log_excerpt: excerpt(log),
+        };
+        let notice = notice(live, subject(task));
+        if mailed {
+            let to = options.email.iter().map(|address| (*address).to_owned()).collect();
+            self.post(run, &Job::Email { to, notice: notice.clone() });
+        }
+        if hooked {
+            self.post(run, &Job::Webhook { notice });
+        }
+    }
+
+    /// Has those told who want to know that a run has failed.
+    pub(super) fn announce_run(&mut self, run: i64, state: RunState) {
+        let Some(live) = self.runs.get(&run) else { return };
+        if state != RunState::Failed || self.shared.ways.webhook.is_none() {
+            return;
+        }
+        let dag = live.definition.dag;
+        let instances = live.run.instances();
+        let failed =
+            dag.order.iter().flat_map(|&task| instances.keys(task)).filter(|&key| {
+                instances.get(key).is_some_and(|instance| instance.state == Some(State::Failed))
+            });
+        let failed = failed.map(|key| FailedTask {
+            task_id: live.node(key).task_id.to_owned(),
+            map_index: key.map_index,
+            exception: live.error(key).map(str::to_owned),
+        });
+        let subject = Subject::RunFailed(RunFailed { state, failed_tasks: failed.collect() });
+        let notice = notice(live, subject);
+        self.post(run, &Job::Webhook { notice });
+    }
+
+    fn post(&mut self, run: i64, job: &Job) {
+        let notice = match serde_json::to_string(job) {
+            Ok(notice) => notice,
+            Err(error) => return tracing::error!(target: "coworks_biz::engine", "cannot be told: {error}"),
+        };
+        let id = self.outbox.next;
+        self.outbox.next += 1;
+        let record = NoticeRecord { id, run, way: job.way().to_owned(), notice, tries: 0, due_at: now() };
+        self.writes.push(Write::Notice(record.clone()));
+        self.outbox.pending.insert(id, record);
+        self.effects.push(Effect::Tell(id));
+    }
+
+    /// Tells one; what comes of it comes back as a message.
+    pub(super) fn tell(&mut self, id: i64) {
+        let Some(record) = self.outbox.pending.get(&id) else { return };
+        let job: Job = match serde_json::from_str(&record.notice) {
+            Ok(job) => job,
+            // Of a newer version of this program: left as it is.
+            Err(error) => {
+                tracing::error!(target: "coworks_biz::engine", "a notice cannot be read, and is not told: {error}");
+                return;
+            }
+        };
+        self.outbox.under_way += 1;
+        let shared = Arc::clone(&self.shared);
+        self.tokio.spawn(async move {
+            let error = shared.ways.tell(&job).await.err();
+            shared.tell(Message::Told { id, error });
+        });
+    }
+
+    /// Somebody has been told, or could not be.
+    pub(super) fn told(&mut self, id: i64, error: Option<Error>) {
+        self.outbox.under_way -= 1;
+        let Some(record) = self.outbox.pending.get_mut(&id) else { return };
+        record.tries += 1;
+        let way = record.way.clone();
+        match error {
+            Some(error) if record.tries < TRIES && error.retry() != Retry::Never => {
+                let pause = match error.retry() {
+                    Retry::After(delay) => TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX),
+                    Retry::AsConfigured | Retry::Never => TimeDelta::seconds(30 << (record.tries - 1).min(7)),
+                };
+                record.due_at = Utc::now().checked_add_signed(pause).unwrap_or(record.due_at);
+                let record = record.clone();
+                let at = record.due_at;
+                tracing::warn!(target: "coworks_biz::engine", "{way} is tried again at {}: {error}", at.to_rfc3339());
+                self.writes.push(Write::Notice(record));
+                self.alarm(at, Alarm::Notice(id));
+            }
+            error => {
+                if let Some(error) = error {
+                    tracing::error!(target: "coworks_biz::engine", "{way} is not tried again: {error}");
+                }
+                self.outbox.pending.remove(&id);
+                self.writes.push(Write::Told { id });
+            }
+        }
+    }
+
+    /// Says once what is asked for and cannot be done.
+    pub(super) fn warn_of_mail(&self, shared: &Shared) {
+        if shared.ways.has_mailer() {
+            return;
+        }
+        for dag in 0..self.dags.len() {
+            let dag = self.dags[dag].definition.dag;
+            if dag.tasks.iter().any(|task| task.options.wants_mail()) {
+                tracing::warn!(
+                    target: "coworks_biz::engine",
+                    dag_id = dag.dag_id, "asks for e-mail, and COWORKS_SMTP_URL is not set: none is sent"
+                );
+            }
+        }
+    }
+}
+
+fn notice(live: &Live, subject: Subject) -> Notice {
+    Notice {
+        at: now(),
+        host: host(),
+        program: std::env::args().next().unwrap_or_default(),
+        dag_id: live.record.dag_id.clone(),
+        run_id: live.record.run_id.clone(),
+        run_uuid: live.record.uuid.clone(),
+        logical_date: live.record.logical_date,
+        subject,
+    }
+}
