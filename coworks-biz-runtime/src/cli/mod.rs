@@ -22,7 +22,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError, Flags};
-use crate::engine::{EngineError, Mark, Order, Reprocess, RunName};
+use crate::engine::{EngineError, Order, Reprocess, RunName};
+use crate::run::Mark;
 use crate::store::StoreError;
 use crate::task::Definition;
 

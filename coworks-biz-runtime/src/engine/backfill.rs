@@ -113,7 +113,7 @@ impl Core {
                         backfill: Some(id),
                         at_once: false,
                         holds: false,
-                    });
+                    })?;
                 }
                 Action::Again(run) => {
                     let run = RunRecord { run_type: RunType::Backfill, backfill: Some(id), ..*run };

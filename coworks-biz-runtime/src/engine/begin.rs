@@ -1,6 +1,5 @@
 //! How runs begin: triggered, taken from the queue, or gone on with after a process has died.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -8,6 +7,7 @@ use tokio::sync::watch;
 
 use super::core::{Alarm, Core, Effect, exact, now};
 use super::live::Live;
+use super::past::keyed;
 use super::{EngineError, Mode, Refusal, RunHandle, Trigger, versions};
 use crate::run::{Event, Key, RunState, State};
 use crate::store::{RunRecord, RunType, StoreError, TaskRecord, WaitsFor, Which, Write};
@@ -60,12 +60,12 @@ impl Core {
             backfill: None,
             at_once: self.mode == Mode::OneRun,
             holds: false,
-        });
+        })?;
         Ok(self.handle_of(&record))
     }
 
     /// Records a new run. It begins at once where it may, and else waits for its turn.
-    pub(super) fn make(&mut self, plan: Plan) -> RunRecord {
+    pub(super) fn make(&mut self, plan: Plan) -> Result<RunRecord, StoreError> {
         let Plan { dag, run_type, logical_date, .. } = plan;
         let may = plan.at_once || self.dags[dag].has_room(run_type);
         let begins = self.mode != Mode::Orders && may && !plan.holds;
@@ -99,11 +99,15 @@ impl Core {
         self.remember_version(dag);
         self.writes.push(Write::RunMade(record.clone()));
         match begins {
-            true => self.enter(Live::new(definition, dag, record.clone()), Vec::new(), false),
+            true => {
+                let before = self.run_before(dag, &record)?;
+                let live = Live::new(definition, dag, record.clone(), before.is_some());
+                self.enter(live, Vec::new(), before, false)?;
+            }
             false if plan.holds => {}
             false => self.dags[dag].queue(&record),
         }
-        record
+        Ok(record)
     }
 
     /// The structure of the DAG as it is now, so that a later program can tell what it has changed.
@@ -251,7 +255,7 @@ impl Core {
             return Err(Refusal::Changed { run_id, dag_id: definition.dag.dag_id, changes }.into());
         }
         self.refuse_missing(definition)?;
-        self.go_on(dag, record, tasks);
+        self.go_on(dag, record, tasks)?;
         let record = self.runs.values().find(|live| *live.record.run_id == run_id && live.dag == dag);
         match record.map(|live| live.record.clone()) {
             Some(record) => Ok(self.handle_of(&record)),
@@ -301,7 +305,7 @@ impl Core {
             let changed = self.fit(dag, &mut record, &tasks)?.err();
             match changed.map(|changes| changes.join("; ")).or(lacks) {
                 Some(why) => self.hold(record, why),
-                None => self.go_on(dag, record, tasks),
+                None => self.go_on(dag, record, tasks)?,
             }
         }
         Ok(())
@@ -348,11 +352,10 @@ impl Core {
             self.hold(record, why);
             return Ok(());
         }
-        self.go_on(dag, record, tasks);
-        Ok(())
+        self.go_on(dag, record, tasks)
     }
 
-    fn go_on(&mut self, dag: usize, mut record: RunRecord, tasks: Vec<TaskRecord>) {
+    fn go_on(&mut self, dag: usize, mut record: RunRecord, tasks: Vec<TaskRecord>) -> Result<(), StoreError> {
         let definition = self.dags[dag].definition;
         let resumed = record.state == RunState::Running;
         if !resumed || record.held.is_some() {
@@ -362,19 +365,20 @@ impl Core {
             let copy = Box::new(record.clone());
             self.writes.push(Write::Run { record: copy, event: "running", detail: None, at: now() });
         }
-        let index: HashMap<_, _> =
-            (0..).zip(definition.dag.tasks).map(|(n, task)| (task.task_id, n)).collect();
-        let records = tasks.into_iter().filter_map(|record| {
-            let task = *index.get(record.task_id.as_str())?;
-            Some((Key { task, map_index: record.map_index }, record))
-        });
-        let records: Vec<_> = records.collect();
-        let live = Live::restore(definition, dag, record, &records);
-        self.enter(live, records, resumed);
+        let before = self.run_before(dag, &record)?;
+        let records = keyed(definition.dag, tasks);
+        let live = Live::restore(definition, dag, record, before.is_some(), &records);
+        self.enter(live, records, before, resumed)
     }
 
     /// Takes a run among the live ones and brings it to where its events put it.
-    fn enter(&mut self, live: Live, records: Vec<(Key, TaskRecord)>, resumed: bool) {
+    fn enter(
+        &mut self,
+        live: Live,
+        records: Vec<(Key, TaskRecord)>,
+        before: Option<RunRecord>,
+        resumed: bool,
+    ) -> Result<(), StoreError> {
         let (number, dag) = (live.record.number, live.dag);
         self.dags[dag].began(&live.record);
         if let (Some(limit), Some(began)) = (live.definition.dag.dagrun_timeout, live.record.start_date) {
@@ -404,6 +408,10 @@ impl Core {
             }
         }
         self.step(number, Event::Begin, None);
+        match before {
+            Some(before) => self.follow(number, &before),
+            None => Ok(()),
+        }
     }
 
     /// Goes on waiting for what a task was deferred for.

@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::attempts::List;
 use super::dags::Dags;
 use super::host::{Outputs, RunHost, Shared};
-use super::live::Live;
+use super::live::{Live, word_of};
 use super::message::{Message, Reply};
 use super::outbox::Outbox;
 use super::slots::{Ready, Slots};
@@ -74,6 +74,8 @@ pub(super) struct Core {
     alarms: BinaryHeap<Reverse<(Instant, Alarm)>>,
     /// When the ticks of which DAG are looked at again.
     pub(super) looks: BTreeSet<(DateTime<Utc>, usize)>,
+    /// The latest that the clock has been.
+    pub(super) clock: Option<DateTime<Utc>>,
     /// The DAGs of which a run may begin that could not before.
     pub(super) stirred: HashSet<usize>,
     /// Lists whose items are not all written.
@@ -90,6 +92,9 @@ pub(super) struct Core {
     pub(super) ends: HashMap<i64, watch::Sender<Option<RunState>>>,
     /// Which task instances wait for the end of a run.
     pub(super) awaited: HashMap<i64, Vec<(i64, Key)>>,
+    /// Which runs look at one that came before them.
+    pub(super) followers: HashMap<i64, Vec<i64>>,
+    pub(super) passes: Vec<(i64, Vec<u32>)>,
     pub(super) outbox: Outbox,
     deleting: usize,
     pub(super) draining: bool,
@@ -112,7 +117,7 @@ impl Core {
         config: &Config,
     ) -> Result<Self, StoreError> {
         let next_run = writer.next_run()?;
-        let dags = Dags::new(definitions, writer.dags()?, now());
+        let dags = Dags::new(definitions, writer.dags()?);
         let pools = (0..).zip(config.pools.keys()).map(|(place, name)| (name.clone(), place)).collect();
         let mut slots = Slots::new(config.parallelism, config.pools.values().copied().collect());
         for dag in (0..dags.len()).filter(|&dag| dags[dag].record.paused) {
@@ -132,6 +137,7 @@ impl Core {
             slots,
             alarms: BinaryHeap::new(),
             looks: BTreeSet::new(),
+            clock: None,
             stirred: HashSet::new(),
             lists: VecDeque::new(),
             writes: Vec::new(),
@@ -142,6 +148,8 @@ impl Core {
             next_attempt: 0,
             ends: HashMap::new(),
             awaited: HashMap::new(),
+            followers: HashMap::new(),
+            passes: Vec::new(),
             outbox: Outbox::default(),
             deleting: 0,
             draining: false,
@@ -190,6 +198,7 @@ impl Core {
         loop {
             self.write_items();
             self.begin_stirred()?;
+            self.pass_on();
             self.assign();
             if !self.writes.is_empty() {
                 if !self.commit(receiver)? {
@@ -369,7 +378,7 @@ impl Core {
                     let overdue = matches!(live.waits_for(key), Some(WaitsFor::Run { .. }));
                     self.due(run, key, overdue.then_some(Resume::Overdue));
                 }
-                Alarm::Run(_) => {}
+                Alarm::Run(run) => self.out_of_time(run),
                 Alarm::Notice(id) => self.tell(id),
             }
         }
@@ -385,6 +394,13 @@ impl Core {
         }
         self.obey(run, &mut commands, Some(event), resume);
         self.commands = commands;
+    }
+
+    /// Lets those go on that follow a run of which a task has ended.
+    fn pass_on(&mut self) {
+        while let Some((run, tasks)) = self.passes.pop() {
+            self.let_pass(run, tasks);
+        }
     }
 
     /// Turns what a run commands into changes and effects.
@@ -414,6 +430,9 @@ impl Core {
                         ));
                     }
                     live.note(key, state, now);
+                    if state.is_final() {
+                        self.tell_followers(run, key.task);
+                    }
                     // The time of a retry is part of the row; its command comes next.
                     if state == State::UpForRetry {
                         continue;
@@ -427,22 +446,57 @@ impl Core {
                     self.wake(run, key, at);
                     self.record(run, key, State::UpForRetry, now);
                 }
+                Command::Cut { key } => {
+                    let was = live.waits_for(key).cloned();
+                    self.cut(run, key);
+                    if let Some(WaitsFor::Object(object)) = was {
+                        self.sweep(object);
+                    }
+                }
+                Command::Clear { key } => {
+                    live.note_cleared(key);
+                    let record = live.record_of_cleared(key);
+                    let (task_id, map_index) = (record.task_id.clone(), key.map_index);
+                    self.writes.push(Write::Forget { run, task_id, map_index });
+                    self.writes.push(Write::Task { record, at: now });
+                    live.outputs.forget(live.node(key).task_id, map_index);
+                }
+                Command::Reopen => self.reopen(run, now),
                 Command::End(state) => self.end(run, state, now),
             }
         }
+    }
+
+    /// An object that may still come is not wanted any more.
+    pub(super) fn sweep(&mut self, object: Object) {
+        self.writes.push(Write::Delete(object.clone()));
+        self.effects.push(Effect::Delete(object));
+    }
+
+    fn reopen(&mut self, run: i64, at: DateTime<Utc>) {
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        let had_ended = live.record.state.is_final();
+        live.record.state = RunState::Running;
+        (live.record.end_date, live.record.stopped) = (None, None);
+        let (record, dag) = (live.record.clone(), live.dag);
+        if had_ended {
+            self.dags[dag].began(&record);
+        }
+        self.writes.push(Write::Run { record: Box::new(record), event: "running", detail: None, at });
     }
 
     fn end(&mut self, run: i64, state: RunState, at: DateTime<Utc>) {
         let Some(live) = self.runs.get_mut(&run) else { return };
         live.record.state = state;
         live.record.end_date = Some(at);
+        live.record.stopped = live.run.standing().stopped.map(|stop| word_of(stop).to_owned());
         let (record, dag) = (live.record.clone(), live.dag);
         self.dags[dag].ended(&record);
         self.stirred.insert(dag);
         self.writes.push(Write::Run { record: Box::new(record), event: state.as_str(), detail: None, at });
         self.announce_run(run, state);
         self.effects.push(Effect::End { run, state });
-        self.look_after_end(dag, state);
+        self.look_after_end(dag);
         for (waiting, key) in self.awaited.remove(&run).unwrap_or_default() {
             self.due(waiting, key, Some(Resume::Arrived));
         }
@@ -541,6 +595,12 @@ impl Core {
             return;
         }
         let Some(live) = self.runs.remove(&run) else { return };
+        if !self.followers.is_empty() {
+            self.followers.retain(|_, followers| {
+                followers.retain(|follower| *follower != run);
+                !followers.is_empty()
+            });
+        }
         tracing::info!(
             target: "coworks_biz::engine",
             dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id, state = %state, "run ends"

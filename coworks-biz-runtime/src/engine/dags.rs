@@ -24,15 +24,12 @@ pub(super) struct DagState {
     /// Whether the structure is in the database.
     pub(super) known: bool,
     pub(super) record: DagRecord,
-    /// Whether its schedule was looked at before, by this process or an earlier one.
-    pub(super) seen: bool,
     /// Where it runs by itself.
     pub(super) timetable: Option<Timetable>,
     /// When its ticks are looked at next.
     pub(super) look: Option<DateTime<Utc>>,
-    /// Whether there has been a scheduled run, and when the last one ended.
+    /// Whether there has been a scheduled run.
     pub(super) has_ticked: bool,
-    pub(super) last_end: Option<DateTime<Utc>>,
     scheduled: Lane,
     manual: Lane,
     backfill: Option<(BackfillRecord, Lane)>,
@@ -136,11 +133,7 @@ pub(super) struct Dags {
 }
 
 impl Dags {
-    pub(super) fn new(
-        definitions: &[&'static Definition],
-        remembered: Vec<DagRecord>,
-        now: DateTime<Utc>,
-    ) -> Self {
+    pub(super) fn new(definitions: &[&'static Definition], remembered: Vec<DagRecord>) -> Self {
         let mut remembered: HashMap<_, _> =
             remembered.into_iter().map(|record| (record.dag_id.clone(), record)).collect();
         let all = definitions.iter().map(|definition| {
@@ -149,7 +142,7 @@ impl Dags {
                 dag_id: dag_id.to_owned(),
                 paused: false,
                 schedule: None,
-                schedule_since: now,
+                schedule_since: None,
                 ticked: None,
             });
             DagState {
@@ -157,11 +150,9 @@ impl Dags {
                 version: definition.dag.version(),
                 known: false,
                 record,
-                seen: false,
                 timetable: None,
                 look: None,
                 has_ticked: false,
-                last_end: None,
                 scheduled: Lane::default(),
                 manual: Lane::default(),
                 backfill: None,

@@ -114,8 +114,17 @@ impl Outputs {
         let bytes: usize = small.iter().map(|(_, json)| json.as_str().len()).sum();
         let mut kept = self.0.write().unwrap_or_else(|e| e.into_inner());
         if kept.bytes + bytes <= KEPT {
+            let before = kept.values.insert((task_id.to_owned(), map_index), small);
             kept.bytes += bytes;
-            kept.values.insert((task_id.to_owned(), map_index), small);
+            kept.bytes -= before.iter().flatten().map(|(_, json)| json.as_str().len()).sum::<usize>();
+        }
+    }
+
+    /// It runs again.
+    pub(super) fn forget(&self, task_id: &str, map_index: i32) {
+        let mut kept = self.0.write().unwrap_or_else(|e| e.into_inner());
+        if let Some(values) = kept.values.remove(&(task_id.to_owned(), map_index)) {
+            kept.bytes -= values.iter().map(|(_, json)| json.as_str().len()).sum::<usize>();
         }
     }
 

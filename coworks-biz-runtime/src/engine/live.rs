@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::host::Outputs;
 use crate::dag::Task;
-use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, State};
+use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, Standing, Start, State, Stop};
 use crate::store::{RunRecord, TaskRecord, WaitsFor};
 use crate::task::{Attempt, DagRun, DataInterval, Definition, Resume, Wait};
 use crate::value::{Json, Object};
@@ -41,11 +41,12 @@ impl Notes {
 }
 
 impl Live {
-    pub(super) fn new(definition: &'static Definition, dag: usize, record: RunRecord) -> Self {
+    /// A run that has not begun; `after` says that there is an earlier one of its DAG.
+    pub(super) fn new(definition: &'static Definition, dag: usize, record: RunRecord, after: bool) -> Self {
         Self {
             definition,
             dag,
-            run: Run::new(definition.dag),
+            run: Run::new(definition.dag, start(&record, after)),
             dag_run: Arc::new(dag_run(definition, &record)),
             record,
             outputs: Arc::default(),
@@ -58,19 +59,17 @@ impl Live {
         definition: &'static Definition,
         dag: usize,
         record: RunRecord,
+        after: bool,
         records: &[(Key, TaskRecord)],
     ) -> Self {
-        let mut live = Self::new(definition, dag, record);
-        let instances = records.iter().filter_map(|(key, record)| {
-            let TaskRecord { state, try_number, interruptions, outcome, .. } = *record;
-            Some((*key, Instance::recorded(state?, try_number, interruptions, outcome)))
+        let mut live = Self::new(definition, dag, record, after);
+        let instances = records.iter().map(|(key, record)| {
+            let TaskRecord { state, try_number, tries_before, interruptions, outcome, .. } = *record;
+            (*key, Instance::recorded(state, try_number, tries_before, interruptions, outcome))
         });
-        live.run = Run::restore(definition.dag, instances);
+        let (start, standing) = (start(&live.record, after), standing(&live.record));
+        live.run = Run::restore(definition.dag, start, standing, instances);
         for (key, record) in records {
-            // What there cannot be was passed over.
-            if live.run.instances().get(*key).is_none() {
-                continue;
-            }
             *live.notes_mut(*key) = Notes {
                 generation: record.generation,
                 start_date: record.start_date,
@@ -88,9 +87,10 @@ impl Live {
         self.notes.get(key).unwrap_or(&NONE)
     }
 
+    /// Also of an instance that is gone since its list was cleared: its next one is a new generation.
     fn notes_mut(&mut self, key: Key) -> &mut Notes {
-        let mapped = self.run.instances().mapped(key.task);
         if key.map_index >= self.notes.mapped(key.task) {
+            let mapped = self.run.instances().mapped(key.task).max(key.map_index + 1);
             self.notes.expand(key.task, mapped as usize, &Notes::NONE);
         }
         match self.notes.get_mut(key) {
@@ -139,6 +139,12 @@ impl Live {
                 notes.waits_for = None;
             }
         }
+    }
+
+    /// Notes that it runs again, for a new effect.
+    pub(super) fn note_cleared(&mut self, key: Key) {
+        let notes = self.notes_mut(key);
+        *notes = Notes { generation: notes.generation + 1, ..Notes::NONE };
     }
 
     pub(super) fn note_error(&mut self, key: Key, error: &str) {
@@ -193,7 +199,7 @@ impl Live {
             map_index: key.map_index,
             state: instance.state,
             try_number: instance.try_number,
-            tries_before: 0,
+            tries_before: instance.tries_before,
             interruptions: instance.interruptions,
             generation: notes.generation,
             outcome: instance.outcome,
@@ -203,6 +209,12 @@ impl Live {
             waits_for: notes.waits_for.as_deref().cloned(),
             error: notes.error.as_deref().map(str::to_owned),
         }
+    }
+
+    /// What is recorded of a task instance that was cleared; of one that is gone with its loop, too.
+    pub(super) fn record_of_cleared(&self, key: Key) -> TaskRecord {
+        let tries = self.run.tries_of(key);
+        TaskRecord { state: None, try_number: tries, tries_before: tries, ..self.record(key) }
     }
 
     /// The attempt of a task that has just been started.
@@ -220,6 +232,28 @@ impl Live {
             resume,
         }
     }
+}
+
+fn start(record: &RunRecord, after: bool) -> Start {
+    // The last bytes of a version 7 are random.
+    let uuid = uuid::Uuid::try_parse(&record.uuid).map(|uuid| uuid.as_u64_pair().1);
+    Start { seed: uuid.unwrap_or(record.number as u64), after }
+}
+
+fn standing(record: &RunRecord) -> Standing {
+    Standing { state: record.state, stopped: record.stopped.as_deref().and_then(stop_of) }
+}
+
+/// The word for why a run was stopped, as it is recorded.
+pub(super) fn word_of(stop: Stop) -> &'static str {
+    match stop {
+        Stop::Cancelled => "cancelled",
+        Stop::TimedOut => "timed_out",
+    }
+}
+
+fn stop_of(word: &str) -> Option<Stop> {
+    [Stop::Cancelled, Stop::TimedOut].into_iter().find(|&stop| word_of(stop) == word)
 }
 
 /// A run as its tasks see it.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core::{Core, now};
 use super::{EngineError, Refusal, Trigger};
-use crate::run::RunState;
+use crate::run::{Mark, RunState};
 use crate::store::Write;
 use crate::value::Json;
 
@@ -85,16 +85,6 @@ pub struct RunName {
     pub dag_id: Option<String>,
     /// The run id.
     pub run_id: String,
-}
-
-/// How a task is said to have ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mark {
-    /// Well.
-    Success,
-    /// Badly.
-    Failed,
 }
 
 /// Which runs that are there already a backfill runs again.
@@ -184,7 +174,9 @@ impl Core {
             }
             Order::CancelBackfill { dag_id } => self.cancel_backfill(dag_id),
             Order::Status => Ok(self.status()),
-            Order::Cancel { .. } | Order::Retry { .. } | Order::Mark { .. } => todo!(),
+            Order::Cancel { run } => self.cancel(run),
+            Order::Retry { run, from } => self.retry(run, &from),
+            Order::Mark { run, task, state } => self.mark(run, &task, state),
         }
     }
 

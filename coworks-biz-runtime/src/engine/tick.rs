@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::begin::Plan;
 use super::core::{Core, now};
-use crate::dag::{Dag, Schedule};
-use crate::run::RunState;
-use crate::schedule::{Known, Timetable};
+use crate::dag::Schedule;
+use crate::schedule::{Known, Tick, Timetable};
 use crate::store::{RunType, StoreError, Which, Write};
+use crate::value::Json;
 
 /// So many runs of one DAG are made at a time, so that catching up on years holds up nobody.
 const AT_ONCE: usize = 100;
@@ -17,28 +17,26 @@ impl Core {
     pub(super) fn look_at_all(&mut self) -> Result<(), StoreError> {
         for dag in 0..self.dags.len() {
             let of = self.dags[dag].definition.dag;
-            let schedule = described(of);
-            let now = now();
-            let record = &mut self.dags[dag].record;
-            let seen = record.schedule.is_some();
-            if record.schedule != schedule {
-                record.schedule = schedule;
-                record.schedule_since = now;
-                self.writes.push(Write::Dag(record.clone()));
-            }
             if of.schedule.is_none() {
                 continue;
             }
-            match Timetable::of(of) {
-                Ok(timetable) => self.dags[dag].timetable = Some(timetable),
+            let timetable = match Timetable::of(of) {
+                Ok(timetable) => timetable,
                 Err(error) => {
                     tracing::error!(target: "coworks_biz::engine", dag_id = of.dag_id, "never runs by itself: {error}");
                     continue;
                 }
+            };
+            let now = now();
+            let record = &mut self.dags[dag].record;
+            if record.schedule.as_deref() != Some(timetable.text()) {
+                // Before its first schedule there was none that could have changed.
+                record.schedule_since = record.schedule.is_some().then_some(now);
+                record.schedule = Some(timetable.text().to_owned());
+                self.writes.push(Write::Dag(record.clone()));
             }
-            let last = self.writer.runs(Which::LastTick(of.dag_id))?.pop();
-            self.dags[dag].last_end = last.as_ref().and_then(|run| run.end_date);
-            (self.dags[dag].seen, self.dags[dag].has_ticked) = (seen, last.is_some());
+            self.dags[dag].has_ticked = !self.writer.runs(Which::LastTick(of.dag_id))?.is_empty();
+            self.dags[dag].timetable = Some(timetable);
             self.look(dag, now);
         }
         Ok(())
@@ -58,6 +56,14 @@ impl Core {
     /// Makes the runs of the ticks that are due.
     pub(super) fn tick(&mut self) -> Result<(), StoreError> {
         let now = now();
+        if self.clock.is_some_and(|before| now < before) {
+            // The clock was put back: what was not due yet may be further away, or come anew.
+            tracing::warn!(target: "coworks_biz::engine", "the clock was put back: all schedules are looked at again");
+            for dag in 0..self.dags.len() {
+                self.look(dag, now);
+            }
+        }
+        self.clock = Some(now);
         while let Some(&(at, dag)) = self.looks.first()
             && at <= now
         {
@@ -74,21 +80,25 @@ impl Core {
             let Some(timetable) = &state.timetable else { return Ok(()) };
             let known = Known {
                 ticked: state.record.ticked,
-                since: state.record.schedule_since,
-                first: !state.seen,
-                has_ticked: state.has_ticked,
-                busy: state.is_scheduled_busy(),
-                last_end: state.last_end,
+                schedule_since: state.record.schedule_since,
+                ran: state.has_ticked,
+                active: state.is_scheduled_busy(),
+                // The database knows them, and is asked before each run is made.
+                ..Known::default()
             };
             let due = timetable.due(&known, now);
-            self.dags[dag].seen = true;
-            let Some(tick) = due.tick else {
+            if let Some(ticked) = due.ticked {
+                let record = &mut self.dags[dag].record;
+                (record.ticked, record.schedule_since) = (Some(ticked), None);
+                self.writes.push(Write::Dag(record.clone()));
+            }
+            let Some(tick) = due.run else {
                 if let Some(next) = due.look {
                     self.look(dag, next);
                 }
                 return Ok(());
             };
-            self.make_tick(dag, tick, due.data_interval)?;
+            self.make_tick(dag, tick)?;
         }
         // There is more to catch up on, behind what else is to be done.
         self.look(dag, now);
@@ -96,22 +106,11 @@ impl Core {
         Ok(())
     }
 
-    fn make_tick(
-        &mut self,
-        dag: usize,
-        tick: DateTime<Utc>,
-        data_interval: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    ) -> Result<(), StoreError> {
+    fn make_tick(&mut self, dag: usize, tick: Tick) -> Result<(), StoreError> {
         let definition = self.dags[dag].definition;
-        let state = &mut self.dags[dag];
-        state.record.ticked = Some(state.record.ticked.map_or(tick, |ticked| ticked.max(tick)));
-        state.has_ticked = true;
-        let own = |timetable: &Timetable| timetable.data_interval(tick);
-        let data_interval =
-            data_interval.or_else(|| state.timetable.as_ref().map(own)).unwrap_or((tick, tick));
-        self.writes.push(Write::Dag(self.dags[dag].record.clone()));
-        // Somebody has triggered a run for this very moment.
-        if self.has_logical_date(definition.dag.dag_id, tick)? {
+        self.dags[dag].has_ticked = true;
+        // There is a run for this very moment: the clock was put back, or somebody was ahead of it.
+        if self.has_logical_date(definition.dag.dag_id, tick.logical_date)? {
             return Ok(());
         }
         let ready = self.conf_of(definition, None).and_then(|conf| {
@@ -120,40 +119,30 @@ impl Core {
         });
         let (conf, lacks) = match ready {
             Ok(conf) => (conf, None),
-            Err(error) => (crate::value::Json::from_stored("null"), Some(error.to_string())),
+            Err(error) => (Json::from_stored("null"), Some(error.to_string())),
         };
         let plan = Plan {
             dag,
             run_type: RunType::Scheduled,
             conf,
-            logical_date: tick,
-            data_interval,
+            logical_date: tick.logical_date,
+            data_interval: tick.data_interval,
             idempotency_key: None,
             backfill: None,
             at_once: false,
             holds: lacks.is_some(),
         };
-        let record = self.make(plan);
+        let record = self.make(plan)?;
         if let Some(why) = lacks {
             self.hold(record, why);
         }
         Ok(())
     }
 
-    /// What a DAG does next by itself hangs on how its last run went.
-    pub(super) fn look_after_end(&mut self, dag: usize, state: RunState) {
-        if state.is_final() && self.dags[dag].definition.dag.schedule == Some(Schedule::Continuous) {
-            self.dags[dag].last_end = Some(now());
+    /// What a DAG does next by itself may hang on the end of its last run.
+    pub(super) fn look_after_end(&mut self, dag: usize) {
+        if self.dags[dag].definition.dag.schedule == Some(Schedule::Continuous) {
             self.look(dag, now());
         }
     }
-}
-
-/// A schedule as it is compared and shown: with its time zone, where that says anything.
-fn described(dag: &Dag) -> Option<String> {
-    let schedule = dag.schedule?;
-    Some(match schedule {
-        Schedule::Cron(_) => format!("{schedule} in {}", dag.timezone),
-        Schedule::Every(_) | Schedule::Once | Schedule::Continuous => schedule.to_string(),
-    })
 }

@@ -244,7 +244,7 @@ pub(super) fn dags(connection: &Connection) -> rusqlite::Result<Vec<DagRecord>> 
                 dag_id: row.get(0)?,
                 paused: row.get(1)?,
                 schedule: row.get(2)?,
-                schedule_since: time(row, 3)?.unwrap_or_default(),
+                schedule_since: time(row, 3)?,
                 ticked: time(row, 4)?,
             })
         })?

@@ -154,8 +154,8 @@ pub struct DagRecord {
     pub paused: bool,
     /// Its schedule as the program last had it, with its time zone; `None` without one.
     pub schedule: Option<String>,
-    /// When its schedule was first seen so.
-    pub schedule_since: DateTime<Utc>,
+    /// Since when its schedule is so, where it was another before and ticks are not accounted for since.
+    pub schedule_since: Option<DateTime<Utc>>,
     /// Until when its ticks are accounted for.
     pub ticked: Option<DateTime<Utc>>,
 }

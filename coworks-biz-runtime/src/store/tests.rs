@@ -265,7 +265,7 @@ fn what_is_remembered_beside_runs_is_read_back() {
         dag_id: "first".into(),
         paused: true,
         schedule: Some("@daily".into()),
-        schedule_since: at(1),
+        schedule_since: Some(at(1)),
         ticked: Some(at(2)),
     };
     let backfill = BackfillRecord {

@@ -345,7 +345,7 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                     dag.dag_id,
                     dag.paused,
                     dag.schedule,
-                    dag.schedule_since.timestamp_micros(),
+                    micros(&dag.schedule_since),
                     micros(&dag.ticked),
                 ],
             )?;

@@ -62,7 +62,7 @@ CREATE TABLE dag (
     dag_id TEXT PRIMARY KEY,
     paused INTEGER NOT NULL,
     schedule TEXT,                   -- as the program last had it, with its time zone
-    schedule_since INTEGER NOT NULL, -- when it was first seen so
+    schedule_since INTEGER,          -- since when it is so, where it has changed and that still matters
     ticked INTEGER                   -- until when its ticks are accounted for
 ) WITHOUT ROWID;
 

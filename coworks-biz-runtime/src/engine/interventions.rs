@@ -1,0 +1,246 @@
+//! What an operator does to a run: cancel it, run some of it again, say how a task has ended.
+
+use super::core::{Core, now};
+use super::live::{Live, word_of};
+use super::orders::{Answer, RunName};
+use super::past::keyed;
+use super::{EngineError, Refusal};
+use crate::run::{Event, InstanceName, Key, Mark, State, Stop};
+use crate::store::{RunRecord, TaskRecord, Write};
+
+impl Core {
+    /// Ends a run that has not ended.
+    pub(super) fn cancel(&mut self, name: RunName) -> Result<Answer, EngineError> {
+        let (run, _) = self.load(name)?;
+        if self.runs.get(&run).is_some_and(|live| live.run.state().is_final()) {
+            let record = self.unload(run)?;
+            return Err(Refusal::Ended { run_id: record.run_id, state: record.state }.into());
+        }
+        self.stop(run, Stop::Cancelled);
+        self.answer_of(run, Vec::new())
+    }
+
+    /// A run has had its time.
+    pub(super) fn out_of_time(&mut self, run: i64) {
+        if self.runs.get(&run).is_some_and(|live| !live.run.state().is_final()) {
+            self.stop(run, Stop::TimedOut);
+        }
+    }
+
+    fn stop(&mut self, run: i64, stop: Stop) {
+        if let Some(live) = self.runs.get_mut(&run) {
+            live.record.stopped = Some(word_of(stop).to_owned());
+            live.record.held = None;
+            let detail = match stop {
+                Stop::Cancelled => "by an operator".to_owned(),
+                Stop::TimedOut => {
+                    let limit = live.definition.dag.dagrun_timeout.unwrap_or_default();
+                    format!("it took longer than its dagrun_timeout of {}", humantime::format_duration(limit))
+                }
+            };
+            let record = Box::new(live.record.clone());
+            self.writes.push(Write::Run { record, event: word_of(stop), detail: Some(detail), at: now() });
+        }
+        self.step(run, Event::Stop(stop), None);
+    }
+
+    /// Runs tasks again: these and what is below them, or what has failed.
+    pub(super) fn retry(&mut self, name: RunName, from: &[String]) -> Result<Answer, EngineError> {
+        let (run, recorded) = self.load(name)?;
+        let Some(live) = self.runs.get_mut(&run) else { unreachable!("it has just been loaded") };
+        let mut keys = Vec::new();
+        let mut gone = Vec::new();
+        for task in from {
+            match live.keys_named(task) {
+                Some(found) => keys.extend(found),
+                // What the program does not have any more can be given up.
+                None if recorded.iter().any(|record| record.task_id == *task) => gone.push(task.clone()),
+                None => {
+                    let refusal = live.no_task(task);
+                    self.unload(run)?;
+                    return Err(refusal.into());
+                }
+            }
+        }
+        if from.is_empty() {
+            keys = live.run.failed();
+        }
+        keys.extend(live.run.downstream(&keys));
+        let keys = live.run.with_setups(&live.run.whole_calls(&keys));
+        let begun = |key: &Key| live.instance(*key).state.is_some();
+        let names: Vec<String> = keys.iter().copied().filter(begun).map(|key| live.name(key)).collect();
+        if names.is_empty() && gone.is_empty() {
+            let run_id = live.record.run_id.clone();
+            self.unload(run)?;
+            let what = if from.is_empty() { "nothing of it has failed" } else { "none of these has begun" };
+            return Err(Refusal::Nothing(format!("run `{run_id}`: {what}")).into());
+        }
+        self.refit(run, &keys, &gone, recorded)?;
+        let Some(live) = self.runs.get_mut(&run) else { unreachable!("it is still loaded") };
+        let mut commands = Vec::new();
+        live.run.clear(&keys, &mut commands);
+        self.obey(run, &mut commands, None, None);
+        self.answer_of(run, names)
+    }
+
+    /// Says how a task instance has ended.
+    pub(super) fn mark(&mut self, name: RunName, task: &str, mark: Mark) -> Result<Answer, EngineError> {
+        let (run, _) = self.load(name)?;
+        let Some(live) = self.runs.get_mut(&run) else { unreachable!("it has just been loaded") };
+        let keys = live.keys_named(task).unwrap_or_default();
+        let [key] = keys.as_slice() else {
+            let refusal = match keys.is_empty() {
+                true => live.no_task(task),
+                false => Refusal::Nothing(format!(
+                    "task `{task}` has {} instances: say which, such as `{task}[0]`",
+                    keys.len()
+                )),
+            };
+            self.unload(run)?;
+            return Err(refusal.into());
+        };
+        let (mut commands, key) = (Vec::new(), *key);
+        if let Err(misfit) = live.run.step(Event::Mark(key, mark), &mut commands) {
+            let state = misfit.state.map_or("without a state", State::as_str);
+            let refusal = Refusal::Nothing(format!("task `{task}` is {state}, and cannot be marked so"));
+            self.unload(run)?;
+            return Err(refusal.into());
+        }
+        let at = now();
+        let record = Box::new(live.record.clone());
+        let detail = Some(format!("{} marked {mark:?} by an operator", live.name(key)).to_lowercase());
+        self.writes.push(Write::Run { record, event: "marked", detail, at });
+        self.obey(run, &mut commands, None, None);
+        self.answer_of(run, Vec::new())
+    }
+
+    /// Takes a run among the live ones, whatever its state, and answers with what is recorded of its
+    /// tasks where it was not.
+    fn load(&mut self, name: RunName) -> Result<(i64, Vec<TaskRecord>), EngineError> {
+        let record = self.recorded(name.dag_id.as_deref(), name.run_id)?;
+        let run = record.number;
+        let recorded = self.writer.tasks(run)?;
+        if self.runs.contains_key(&run) {
+            return Ok((run, recorded));
+        }
+        let Some(dag) = self.dags.place(&record.dag_id) else {
+            return Err(Refusal::NoDag { run_id: record.run_id, dag_id: record.dag_id }.into());
+        };
+        if !record.state.is_final() {
+            self.dags[dag].began(&record);
+        }
+        let definition = self.dags[dag].definition;
+        self.hide_tokens(definition);
+        let before = self.run_before(dag, &record)?;
+        let records = keyed(definition.dag, recorded.clone());
+        self.runs.insert(run, Live::restore(definition, dag, record, before.is_some(), &records));
+        Ok((run, recorded))
+    }
+
+    /// Lets a run go that was only looked at.
+    fn unload(&mut self, run: i64) -> Result<RunRecord, EngineError> {
+        let Some(live) = self.runs.get(&run) else { unreachable!("it was loaded") };
+        let record = live.record.clone();
+        // One that waits or is held is as it was; one that is under way goes on.
+        let is_idle = record.state != crate::run::RunState::Running || record.held.is_some();
+        if live.run.state().is_final() || is_idle {
+            let dag = live.dag;
+            self.runs.remove(&run);
+            if !record.state.is_final() {
+                self.dags[dag].ended(&record);
+                if record.held.is_none() {
+                    self.dags[dag].queue(&record);
+                }
+            }
+        }
+        Ok(record)
+    }
+
+    /// Brings a run to the structure of the program, what is run again apart.
+    fn refit(
+        &mut self,
+        run: i64,
+        keys: &[Key],
+        gone: &[String],
+        recorded: Vec<TaskRecord>,
+    ) -> Result<(), EngineError> {
+        let Some(live) = self.runs.get(&run) else { return Ok(()) };
+        let (dag, mut record) = (live.dag, live.record.clone());
+        let tasks = live.definition.dag.tasks;
+        let again: std::collections::HashSet<_> =
+            keys.iter().map(|key| tasks[key.task as usize].task_id).collect();
+        let (given_up, kept): (Vec<_>, Vec<_>) = recorded
+            .into_iter()
+            .filter(|task| !again.contains(task.task_id.as_str()))
+            .partition(|task| gone.contains(&task.task_id));
+        if let Err(changes) = self.fit(dag, &mut record, &kept)? {
+            let (run_id, dag_id) = (record.run_id.clone(), self.dags[dag].definition.dag.dag_id);
+            self.unload(run)?;
+            return Err(Refusal::Changed { run_id, dag_id, changes }.into());
+        }
+        for mut task in given_up {
+            task.state = Some(State::Removed);
+            self.writes.push(Write::Task { record: task, at: now() });
+        }
+        if let Some(live) = self.runs.get_mut(&run) {
+            let was_held = record.held.take().is_some();
+            live.record = record;
+            if was_held {
+                let record = Box::new(live.record.clone());
+                let detail = Some("by an operator".to_owned());
+                self.writes.push(Write::Run { record, event: "goes on", detail, at: now() });
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_of(&mut self, run: i64, cleared: Vec<String>) -> Result<Answer, EngineError> {
+        let Some(live) = self.runs.get(&run) else { unreachable!("it is loaded") };
+        let (dag_id, run_id) = (live.record.dag_id.clone(), live.record.run_id.clone());
+        let state = live.run.state();
+        if state.is_final() && !self.writes.iter().any(|write| matches!(write, Write::Run { record, .. } if record.number == run && record.end_date.is_some())) {
+            self.unload(run)?;
+        }
+        Ok(Answer::Run { dag_id, run_id, state, cleared })
+    }
+}
+
+/// The task instances that are meant by `send`, or by `send[3]`.
+pub(super) fn named(text: &str) -> (&str, Option<i32>) {
+    let indexed = text.strip_suffix(']').and_then(|text| text.split_once('['));
+    match indexed.map(|(task, index)| (task, index.parse())) {
+        Some((task, Ok(index))) => (task, Some(index)),
+        _ => (text, None),
+    }
+}
+
+impl Live {
+    fn name(&self, key: Key) -> String {
+        InstanceName(self.node(key).task_id, key.map_index).to_string()
+    }
+
+    /// The instances that are meant; `None` where there are none.
+    fn keys_named(&self, text: &str) -> Option<Vec<Key>> {
+        let (task, index) = named(text);
+        // The name of a group is that of its members.
+        let inside = format!("{task}.");
+        let tasks = (0..).zip(self.definition.dag.tasks);
+        let tasks = tasks.filter(|(_, node)| node.task_id == task || node.task_id.starts_with(&inside));
+        let instances = self.run.instances();
+        let keys = tasks.flat_map(|(task, _)| instances.keys(task));
+        let keys: Vec<_> = keys.filter(|key| index.is_none_or(|index| key.map_index == index)).collect();
+        Some(keys).filter(|keys| !keys.is_empty())
+    }
+
+    fn no_task(&self, task: &str) -> Refusal {
+        let distance = |other: &str| strsim::damerau_levenshtein(named(task).0, other);
+        let near = self.definition.dag.tasks.iter().map(|node| node.task_id);
+        let near =
+            near.filter(|other| distance(other) <= task.len().max(3) / 3).min_by_key(|other| distance(other));
+        Refusal::NoTask {
+            run_id: self.record.run_id.clone(),
+            task: task.to_owned(),
+            meant: near.map(|other| format!("; did you mean `{other}`?")).unwrap_or_default(),
+        }
+    }
+}
