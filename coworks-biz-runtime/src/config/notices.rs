@@ -94,7 +94,9 @@ impl Smtp {
                 ("tls", "required") => tls = Some(SmtpTls::Required),
                 ("tls", "opportunistic") => tls = Some(SmtpTls::Opportunistic),
                 _ => {
-                    return Err("behind `?` it takes `tls=required` or `tls=opportunistic`, and nothing else");
+                    return Err(
+                        "behind `?` it takes `tls=required` or `tls=opportunistic`, and nothing else",
+                    );
                 }
             }
         }
