@@ -3,6 +3,7 @@
 mod arguments;
 mod branches;
 mod calls;
+mod database;
 mod faults;
 mod harness;
 mod loops;

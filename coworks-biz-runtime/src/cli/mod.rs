@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr.
 
 mod check;
+mod db;
 mod graph;
 mod logs;
 mod orders;
@@ -241,6 +242,12 @@ enum Verb {
         #[command(flatten)]
         output: OutputArgument,
     },
+    /// Care for the database: migrate, backup, verify, prune
+    #[command(arg_required_else_help = true)]
+    Db {
+        #[command(subcommand)]
+        verb: db::DbVerb,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -361,7 +368,7 @@ fn moment(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 /// The verbs that a later version has.
-const PLANNED: [&str; 3] = ["db", "airflow", "completions"];
+const PLANNED: [&str; 2] = ["airflow", "completions"];
 
 /// The verb that was asked for, where a later version has it.
 fn planned(error: &clap::Error) -> Option<&'static str> {
@@ -493,6 +500,7 @@ impl App {
                 let wanted = logs::Wanted { run, task: task.as_deref(), try_number };
                 logs::logs(&config, &wanted, output.output)
             }
+            Verb::Db { verb } => db::db(&config, verb),
             Verb::Check { biz, output } => match biz {
                 Some(biz) => check::check(&[self.biz(Some(&biz))?], &config, output.output),
                 None => check::check(&self.definitions, &config, output.output),

@@ -32,6 +32,11 @@ pub(super) const BATCH: usize = 1000;
 /// How often the clock is looked at while a schedule waits for it: it may be set.
 const CLOCK: Duration = Duration::from_secs(1);
 
+/// How often it is looked for runs that are older than the retention, and how far the pieces of
+/// what is found are apart.
+const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
+const PRUNE_PIECES: TimeDelta = TimeDelta::milliseconds(50);
+
 /// How long a full disk is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -58,6 +63,8 @@ pub(super) enum Alarm {
     Run(i64),
     /// Somebody is told of something, again.
     Notice(i64),
+    /// Runs that ended long ago are removed.
+    Prune,
 }
 
 pub(super) struct Core {
@@ -95,6 +102,8 @@ pub(super) struct Core {
     /// Which runs look at one that came before them.
     pub(super) followers: HashMap<i64, Vec<i64>>,
     pub(super) passes: Vec<(i64, Vec<u32>)>,
+    /// How long runs are kept.
+    retention: Option<TimeDelta>,
     pub(super) outbox: Outbox,
     deleting: usize,
     pub(super) draining: bool,
@@ -150,6 +159,7 @@ impl Core {
             awaited: HashMap::new(),
             followers: HashMap::new(),
             passes: Vec::new(),
+            retention: config.retention.and_then(|retention| TimeDelta::from_std(retention).ok()),
             outbox: Outbox::default(),
             deleting: 0,
             draining: false,
@@ -178,6 +188,7 @@ impl Core {
         if self.mode == Mode::Serve {
             self.take_over()?;
             self.look_at_all()?;
+            self.alarm(now(), Alarm::Prune);
         }
         Ok(())
     }
@@ -380,8 +391,25 @@ impl Core {
                 }
                 Alarm::Run(run) => self.out_of_time(run),
                 Alarm::Notice(id) => self.tell(id),
+                Alarm::Prune => self.prune(),
             }
         }
+    }
+
+    /// Removes a piece of what is older than the retention; the next one soon, or what is then old in a while.
+    fn prune(&mut self) {
+        let Some(before) = self.retention.and_then(|retention| now().checked_sub_signed(retention)) else {
+            return;
+        };
+        let pause = match self.writer.prune(before, BATCH) {
+            Ok(pruned) if pruned.more => PRUNE_PIECES,
+            Ok(_) => PRUNE_EVERY,
+            Err(error) => {
+                tracing::warn!(target: "coworks_biz::engine", "old runs stay for now: {error}");
+                PRUNE_EVERY
+            }
+        };
+        self.alarm(now() + pause, Alarm::Prune);
     }
 
     /// Feeds an event to a run, and turns what it commands into changes and effects.

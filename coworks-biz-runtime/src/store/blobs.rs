@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -41,13 +42,17 @@ impl Blobs {
         if !Self::is_large(json) {
             return Ok(Stored::Inline(json.clone()));
         }
-        let name: String =
-            Sha256::digest(json.as_str().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = name(json.as_str().as_bytes());
         let path = self.0.join(&name);
-        if !path.exists() {
+        if !touch(&path) {
             self.write(&path, &name, json.as_str()).map_err(|source| StoreError::Io { path, source })?;
         }
         Ok(Stored::Blob(name))
+    }
+
+    /// Where they are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.0
     }
 
     fn write(&self, path: &Path, name: &str, text: &str) -> std::io::Result<()> {
@@ -78,4 +83,17 @@ impl Blobs {
             (None, None) => Ok(Json::from_stored("null")),
         }
     }
+}
+
+/// The name of the file of a value: the hash of what it holds.
+pub(super) fn name(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether the file is there. Its time tells [`super::prune`] that somebody is about to name it again.
+fn touch(path: &Path) -> bool {
+    let touched =
+        File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    // It may have been put aside between the two.
+    touched.is_ok() && path.exists()
 }

@@ -5,17 +5,20 @@
 
 mod blobs;
 mod lock;
+mod prune;
 mod read;
 mod record;
 mod schema;
 #[cfg(test)]
 mod tests;
+pub mod upkeep;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::blobs::{Blobs, Stored};
 pub use self::lock::wait as wait_for_lock;
+pub use self::prune::{PRUNED, Pruned};
 pub use self::read::{Reader, Which};
 pub use self::record::{
     BackfillRecord, DagRecord, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType, TaskRecord,
@@ -57,19 +60,41 @@ pub enum StoreError {
         known: usize,
     },
     /// An older version of this program wrote it, and it is only to be read.
-    #[error("the database {} is of an older version: the next `run` brings it up to date", path.display())]
+    #[error("the database {} is of an older version: `db migrate` brings it up to date, and so does the next `run`", path.display())]
     Older {
         /// The database.
         path: PathBuf,
     },
     /// It is no database, or not one of this program's.
     #[error(
-        "{} is not a database of this program, and was left as it is: use another file with `--db`",
-        path.display()
+        "{} is not a database of this program, or its first page is damaged, and was left as it is: \
+         use another file with `--db`, or restore a backup", path.display()
     )]
     Foreign {
         /// The file.
         path: PathBuf,
+    },
+    /// It is one of this program's, and broken.
+    #[error(
+        "the database {} is damaged ({what}), and was left as it is: `db verify` tells how much; \
+         restore a backup, or use another file with `--db`", path.display()
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// This user may not do that with it.
+    #[error(
+        "the database {} cannot be used by this user ({what}): give it the right to read and write the file \
+         and its folder, or use another file with `--db`", path.display()
+    )]
+    Denied {
+        /// The database.
+        path: PathBuf,
+        /// What was refused.
+        what: String,
     },
     /// SQLite refused.
     #[error("the database {}: {source}", path.display())]
@@ -96,6 +121,29 @@ impl StoreError {
             Self::Sqlite { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
             _ => false,
+        }
+    }
+
+    /// What SQLite said about this database.
+    pub(crate) fn of(path: &Path, source: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase, PermissionDenied, ReadOnly};
+        let (path, what) = (path.to_owned(), source.to_string());
+        match source.sqlite_error_code() {
+            Some(DatabaseCorrupt) => Self::Damaged { path, what },
+            Some(NotADatabase) => Self::Foreign { path },
+            Some(ReadOnly | CannotOpen | PermissionDenied) => Self::Denied { path, what },
+            _ => Self::Sqlite { path, source },
+        }
+    }
+
+    /// What the file system said about `file`, which is this database or beside it.
+    pub(crate) fn io(database: &Path, file: &Path, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        match source.kind() {
+            PermissionDenied | ReadOnlyFilesystem => {
+                Self::Denied { path: database.to_owned(), what: format!("{}: {source}", file.display()) }
+            }
+            _ => Self::Io { path: file.to_owned(), source },
         }
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::{
     BackfillRecord, Blobs, DagRecord, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType, StoreError,
-    TaskRecord, WaitsFor, schema,
+    TaskRecord, WaitsFor, schema, upkeep,
 };
 use crate::value::{Json, Object};
 
@@ -24,16 +24,17 @@ pub struct Reader {
 impl Reader {
     /// Opens the file for reading only. It must be there, and of this version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let there = path.try_exists().map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+        let there = path.try_exists().map_err(|source| StoreError::io(path, path, source))?;
         if !there {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
+        upkeep::refuse_cut_off(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)
-            .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })?;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|source| StoreError::of(path, source))?;
         connection
             .busy_timeout(std::time::Duration::from_secs(5))
-            .map_err(|source| StoreError::Sqlite { path: path.to_owned(), source })?;
+            .map_err(|source| StoreError::of(path, source))?;
         let found = schema::check(&connection, path)?;
         if found == 0 {
             return Err(StoreError::Missing { path: path.to_owned() });
@@ -182,7 +183,7 @@ impl Reader {
     }
 
     fn wrap(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Sqlite { path: self.path.clone(), source }
+        StoreError::of(&self.path, source)
     }
 }
 

@@ -18,7 +18,7 @@ const MIGRATIONS: &[&str] =
 /// Refuses a file that is not ours or is of a newer version; brings any other up to date.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let version = check(connection, path)?;
-    let wrap = |source| StoreError::Sqlite { path: path.to_owned(), source };
+    let wrap = |source| StoreError::of(path, source);
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction().map_err(wrap)?;
         transaction.execute_batch(sql).map_err(wrap)?;
@@ -31,7 +31,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
 
 /// Refuses a file that is no SQLite database at all, before anything is made beside it.
 pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
-    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    let io = |source| StoreError::io(path, path, source);
     let mut head = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(16).read_to_end(&mut head).map_err(io)?,
@@ -46,10 +46,7 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
 
 /// The version of the file, 0 for an empty one; an error for one that this program must not touch.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
-    let wrap = |source: rusqlite::Error| match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => StoreError::Foreign { path: path.to_owned() },
-        _ => StoreError::Sqlite { path: path.to_owned(), source },
-    };
+    let wrap = |source| StoreError::of(path, source);
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(wrap);
     let tables: i64 =

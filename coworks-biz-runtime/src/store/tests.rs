@@ -7,15 +7,15 @@ use crate::config::Durability;
 use crate::run::{RunState, State};
 use crate::value::{Json, Object};
 
-fn open(path: &Path) -> Result<Writer, StoreError> {
+pub(super) fn open(path: &Path) -> Result<Writer, StoreError> {
     Writer::open(path, Durability::Step)
 }
 
-fn at(micros: i64) -> DateTime<Utc> {
+pub(super) fn at(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros).unwrap()
 }
 
-fn run(number: i64, logical: i64) -> RunRecord {
+pub(super) fn run(number: i64, logical: i64) -> RunRecord {
     RunRecord {
         number,
         dag_id: "first".into(),
@@ -38,7 +38,7 @@ fn run(number: i64, logical: i64) -> RunRecord {
     }
 }
 
-fn task(run: i64, state: State) -> TaskRecord {
+pub(super) fn task(run: i64, state: State) -> TaskRecord {
     TaskRecord {
         run,
         task_id: "a".into(),

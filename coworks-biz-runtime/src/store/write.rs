@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::lock::{Lock, beside};
 use super::{
     BackfillRecord, Blobs, DagRecord, NoticeRecord, RunRecord, StoreError, TaskRecord, Which, Write, read,
-    schema,
+    schema, upkeep,
 };
 use crate::config::Durability;
 use crate::run::State;
@@ -22,8 +22,8 @@ const CHECKPOINT: i64 = 4096;
 /// Owns the database: the only one that writes it, by a lock that it holds.
 #[derive(Debug)]
 pub struct Writer {
-    connection: Connection,
-    path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
     engine_id: String,
     durability: Durability,
     /// The write-ahead log. It is the same file for as long as the connection is open.
@@ -38,13 +38,15 @@ impl Writer {
     /// database of this program's or is of a newer version; such a file is
     /// left as it is.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let wrap = |source| StoreError::Sqlite { path: path.to_owned(), source };
-        make(parent(path)).map_err(|source| StoreError::Io { path: parent(path).to_owned(), source })?;
+        let wrap = |source| StoreError::of(path, source);
+        make(parent(path)).map_err(|source| StoreError::io(path, parent(path), source))?;
         schema::refuse_foreign(path)?;
+        upkeep::refuse_cut_off(path)?;
         let lock = Lock::take(path)?;
         let mut connection = Connection::open(path).map_err(wrap)?;
         // Before anything is written, and so before a foreign file is touched.
         schema::check(&connection, path)?;
+        upkeep::refuse_damaged(&connection, path)?;
         // NORMAL syncs at checkpoints; `commit` itself syncs the log as the durability says. It does
         // so by `fdatasync`: SQLite's own sync of each commit would also write the times of the file.
         connection
@@ -79,7 +81,7 @@ impl Writer {
 
     /// Commits these changes: all of them, or none.
     pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
-        let wrap = |path: &Path, source| StoreError::Sqlite { path: path.to_owned(), source };
+        let wrap = StoreError::of;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -105,7 +107,7 @@ impl Writer {
     }
 
     /// Brings the write-ahead log to disk: all that was committed.
-    fn sync(&self) -> Result<(), StoreError> {
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.log.sync_data().map_err(|source| StoreError::Io { path: beside(&self.path, "-wal"), source })
     }
 
@@ -179,7 +181,7 @@ impl Writer {
     }
 
     fn wrap(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Sqlite { path: self.path.clone(), source }
+        StoreError::of(&self.path, source)
     }
 }
 

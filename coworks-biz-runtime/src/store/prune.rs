@@ -1,0 +1,284 @@
+//! Forgetting: runs that ended long ago, with all that belongs to them.
+//!
+//! In pieces of so many rows, so that whoever owns the database is never held up. A run whose rows
+//! are not all gone is marked, so that nothing goes on with the rest of it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::{Blobs, StoreError, Writer};
+
+#[cfg(test)]
+mod tests;
+
+/// The `version` of a run that is being removed: it is of no structure any more, and is not gone on with.
+pub const PRUNED: &str = "pruned";
+
+/// A large value that somebody has stored or found again within this time may be about to be named.
+const IN_FLIGHT: Duration = Duration::from_secs(3600);
+
+/// The runs that may go, where `?1` is the moment before which they must have ended.
+///
+/// What stays of a DAG: the last run of each type, which tells the schedule where it stands, and
+/// what an unfinished run comes after, of which `depends_on_past` asks; and the run of the highest
+/// number, so that no number comes twice.
+pub(super) const MAY_GO: &str = "
+    r.end_date < ?1 AND r.state IN ('success', 'failed')
+    AND r.id < (SELECT max(id) FROM dag_run)
+    AND EXISTS (SELECT 1 FROM dag_run l WHERE l.dag_id = r.dag_id AND l.run_type = r.run_type
+                AND l.logical_date > r.logical_date)
+    AND NOT (SELECT l.end_date IS NULL FROM dag_run l
+             WHERE l.dag_id = r.dag_id AND l.logical_date > r.logical_date
+             ORDER BY l.logical_date LIMIT 1)
+    AND NOT (SELECT l.end_date IS NULL FROM dag_run l
+             WHERE l.dag_id = r.dag_id AND l.run_type = r.run_type AND l.logical_date > r.logical_date
+             ORDER BY l.logical_date LIMIT 1)";
+
+/// What was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Pruned {
+    /// Runs of which nothing is left.
+    pub runs: u64,
+    /// Rows, those of the runs among them.
+    pub rows: u64,
+    /// Large values that nobody names any more.
+    pub blobs: u64,
+    /// Whether there may be more to remove.
+    pub more: bool,
+}
+
+impl Writer {
+    /// Removes runs that ended before this moment, the oldest first, `at_most` so many rows of them.
+    ///
+    /// One transaction; where there is [more](Pruned::more), call it again. A run of which a part is
+    /// left goes on being removed by the next call. The pages that become free are used for what
+    /// comes; the file keeps its size.
+    pub fn prune(&mut self, before: DateTime<Utc>, at_most: usize) -> Result<Pruned, StoreError> {
+        let path = self.path.clone();
+        let wrap = |source| StoreError::of(&path, source);
+        let mut pruned = Pruned::default();
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrap)?;
+        let freed = remove(&transaction, before, at_most as u64, &mut pruned).map_err(wrap)?;
+        transaction.commit().map_err(wrap)?;
+        if freed.is_empty() {
+            return Ok(pruned);
+        }
+        // Rows that come back after a crash of the machine must still find what they name.
+        self.sync()?;
+        let blobs = self.blobs();
+        for name in freed {
+            match blobs.remove(&name) {
+                Ok(removed) => pruned.blobs += u64::from(removed),
+                Err(e) => {
+                    tracing::warn!("{} stays, `db prune` removes it: {e}", blobs.dir().join(name).display())
+                }
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Removes the files of large values that no row names. Only for who runs no task: what a task
+    /// has just stored is named by its end.
+    pub fn sweep(&mut self) -> Result<u64, StoreError> {
+        let named = named_blobs(&self.connection).map_err(|source| StoreError::of(&self.path, source))?;
+        self.sync()?;
+        let blobs = self.blobs();
+        let fault = |source| StoreError::Io { path: blobs.dir().to_owned(), source };
+        let mut swept = 0;
+        for file in files(blobs.dir()).map_err(fault)? {
+            if !named.contains(&file) {
+                fs::remove_file(blobs.dir().join(file)).map_err(fault)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Gives the free pages back to the file system. Takes as much room again while it works.
+    pub fn compact(&mut self) -> Result<(), StoreError> {
+        self.connection.execute_batch("VACUUM").map_err(|source| StoreError::of(&self.path, source))
+    }
+
+    /// The bytes of the file that are free for what comes.
+    pub fn free(&self) -> Result<u64, StoreError> {
+        let number = |pragma| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0));
+        let bytes = || rusqlite::Result::Ok(number("freelist_count")? * number("page_size")?);
+        bytes().map_err(|source| StoreError::of(&self.path, source))
+    }
+}
+
+/// Removes rows, and gives the blobs that nobody names any more.
+fn remove(
+    connection: &Connection,
+    before: DateTime<Utc>,
+    at_most: u64,
+    pruned: &mut Pruned,
+) -> rusqlite::Result<Vec<String>> {
+    let tables = of_runs(connection)?;
+    let mut left = at_most;
+    let mut names = BTreeSet::new();
+    while left > 0 {
+        let run: Option<i64> = connection
+            .prepare_cached(&format!("SELECT id FROM dag_run r WHERE {MAY_GO} ORDER BY end_date LIMIT 1"))?
+            .query_row([before.timestamp_micros()], |row| row.get(0))
+            .optional()?;
+        let Some(run) = run else { break };
+        for table in &tables {
+            left -= table.remove(connection, run, left, &mut names)?;
+            if left == 0 {
+                break;
+            }
+        }
+        if left == 0 {
+            connection
+                .prepare_cached("UPDATE dag_run SET version = ? WHERE id = ?")?
+                .execute(params![PRUNED, run])?;
+            break;
+        }
+        connection.prepare_cached("DELETE FROM dag_run WHERE id = ?")?.execute([run])?;
+        left -= 1;
+        pruned.runs += 1;
+    }
+    pruned.rows = at_most - left;
+    pruned.more = left == 0;
+    let mut freed = Vec::new();
+    for name in names {
+        if !is_named(connection, &tables, &name)? {
+            freed.push(name);
+        }
+    }
+    Ok(freed)
+}
+
+fn is_named(connection: &Connection, tables: &[Table], name: &str) -> rusqlite::Result<bool> {
+    for table in tables.iter().filter(|table| table.names_blobs) {
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE blob = ?)", table.name);
+        if connection.prepare_cached(&sql)?.query_row([name], |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A table whose rows belong to runs.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) name: String,
+    /// What tells its rows apart.
+    key: String,
+    /// Whether it has a column `blob`.
+    pub(super) names_blobs: bool,
+}
+
+impl Table {
+    /// The rows of a run, no more than so many of them.
+    fn rows(&self) -> String {
+        format!("SELECT {} FROM {} WHERE run = ?1 LIMIT ?2", self.key, self.name)
+    }
+
+    fn remove(
+        &self,
+        connection: &Connection,
+        run: i64,
+        at_most: u64,
+        names: &mut BTreeSet<String>,
+    ) -> rusqlite::Result<u64> {
+        let Self { name, key, .. } = self;
+        let sql = format!("DELETE FROM {name} WHERE run = ?1 AND ({key}) IN ({})", self.rows());
+        if !self.names_blobs {
+            return Ok(connection.prepare_cached(&sql)?.execute(params![run, at_most])? as u64);
+        }
+        let mut statement = connection.prepare_cached(&format!("{sql} RETURNING blob"))?;
+        let mut rows = statement.query(params![run, at_most])?;
+        let mut removed = 0;
+        while let Some(row) = rows.next()? {
+            names.extend(row.get::<_, Option<String>>(0)?);
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// The tables whose rows belong to runs: those with a column `run`, so that none is forgotten.
+pub(super) fn of_runs(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
+    connection
+        .prepare_cached(
+            "SELECT t.name,
+                    coalesce((SELECT group_concat(name) FROM pragma_table_info(t.name) WHERE pk > 0), 'rowid'),
+                    EXISTS (SELECT 1 FROM pragma_table_info(t.name) WHERE name = 'blob')
+             FROM sqlite_schema t JOIN pragma_table_info(t.name) c ON c.name = 'run'
+             WHERE t.type = 'table' ORDER BY t.name",
+        )?
+        .query_map([], |row| Ok(Table { name: row.get(0)?, key: row.get(1)?, names_blobs: row.get(2)? }))?
+        .collect()
+}
+
+/// Every blob that a row names.
+pub(super) fn named_blobs(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for table in of_runs(connection)?.iter().filter(|table| table.names_blobs) {
+        let sql = format!("SELECT DISTINCT blob FROM {} WHERE blob IS NOT NULL", table.name);
+        for name in connection.prepare(&sql)?.query_map([], |row| row.get(0))? {
+            names.insert(name?);
+        }
+    }
+    Ok(names)
+}
+
+/// The files of large values, whole ones and drafts. What else is in the folder is not ours.
+pub(super) fn files(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let hash = name.split('.').next().unwrap_or_default();
+        if hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            files.push(name);
+        }
+    }
+    Ok(files)
+}
+
+/// Whether nobody has stored or found the value in this file for a while.
+pub(super) fn is_idle(file: &Path) -> io::Result<bool> {
+    let age = SystemTime::now().duration_since(fs::metadata(file)?.modified()?);
+    Ok(age.unwrap_or_default() >= IN_FLIGHT)
+}
+
+impl Blobs {
+    /// Removes a value that no row names, unless a task may be about to: it may just have stored the
+    /// same one. Says whether it did.
+    fn remove(&self, name: &str) -> io::Result<bool> {
+        let path = self.dir().join(name);
+        let gone = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => Ok(false),
+            _ => Err(e),
+        };
+        match is_idle(&path) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(e) => return gone(e),
+        }
+        // Put aside first: who touches it before is seen now, and who looks after writes it anew.
+        let aside = self.dir().join(format!("{name}.{}", uuid::Uuid::now_v7()));
+        if let Err(e) = fs::rename(&path, &aside) {
+            return gone(e);
+        }
+        if !is_idle(&aside)? {
+            fs::rename(&aside, &path)?;
+            return Ok(false);
+        }
+        fs::remove_file(&aside)?;
+        Ok(true)
+    }
+}

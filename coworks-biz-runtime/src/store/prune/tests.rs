@@ -1,0 +1,241 @@
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::super::tests::{at, open, run, task};
+use super::super::{LogRecord, RunRecord, Stored, Write, upkeep};
+use super::*;
+use crate::run::{RunState, State};
+use crate::value::Json;
+
+/// The moment before which runs are old.
+const OLD: i64 = 1_000;
+
+fn ended(number: i64, end: i64) -> RunRecord {
+    RunRecord { state: RunState::Success, end_date: Some(at(end)), ..run(number, number) }
+}
+
+/// All that a run leaves: 8 rows, two of the run itself and its beginning.
+fn with_rows(run: RunRecord, value: &Stored) -> Vec<Write> {
+    let number = run.number;
+    let mut writes = vec![Write::RunBegan(run)];
+    for map_index in 0..2 {
+        let record = super::super::TaskRecord { map_index, ..task(number, State::Success) };
+        writes.push(Write::Task { record, at: at(1) });
+    }
+    writes.push(Write::XCom {
+        run: number,
+        task_id: "a".into(),
+        map_index: 0,
+        key: "k".into(),
+        value: value.clone(),
+    });
+    let piece = LogRecord { task_id: "a".into(), map_index: 0, try_number: 1, records: "{}\n".into() };
+    writes.push(Write::Log { run: number, piece });
+    writes
+}
+
+const ROWS: u64 = 8;
+
+fn small() -> Stored {
+    Stored::Inline(Json::encode(&7).unwrap())
+}
+
+fn left(writer: &Writer) -> Vec<i64> {
+    let sql = "SELECT id FROM dag_run ORDER BY id";
+    writer
+        .connection
+        .prepare(sql)
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
+fn rows(writer: &Writer) -> u64 {
+    let count = |table: &str| -> u64 {
+        writer.connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    count("dag_run")
+        + of_runs(&writer.connection).unwrap().iter().map(|table| count(&table.name)).sum::<u64>()
+}
+
+/// As if nobody had stored it for hours.
+fn age(file: &Path) {
+    let before = SystemTime::now() - 2 * IN_FLIGHT;
+    File::options().append(true).open(file).unwrap().set_modified(before).unwrap();
+}
+
+struct World {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    writer: Writer,
+}
+
+fn world() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let writer = open(&path).unwrap();
+    World { _dir: dir, path, writer }
+}
+
+#[test]
+fn old_runs_go_with_all_their_rows_and_the_others_stay_whole() {
+    let World { _dir, path, mut writer } = world();
+    for run in [ended(1, 10), ended(2, 20), ended(3, OLD), ended(4, 30), ended(5, 40)] {
+        writer.commit(&with_rows(run, &small())).unwrap();
+    }
+    let would = upkeep::prunable(&path, at(OLD)).unwrap();
+    let pruned = writer.prune(at(OLD), 1_000).unwrap();
+    assert_eq!(pruned, Pruned { runs: 3, rows: 3 * ROWS, blobs: 0, more: false });
+    assert_eq!(would, pruned);
+    assert_eq!(left(&writer), [3, 5], "one is too young, and the other is the last");
+    assert_eq!(rows(&writer), 2 * ROWS);
+    assert_eq!(writer.prune(at(OLD), 1_000).unwrap(), Pruned::default());
+}
+
+#[test]
+fn what_the_schedule_and_later_runs_ask_for_stays() {
+    let World { _dir, path: _, mut writer } = world();
+    let of = |dag: &str, kind: &str, run: RunRecord| {
+        Write::RunBegan(RunRecord { dag_id: dag.into(), run_type: kind.into(), ..run })
+    };
+    let unfinished = RunRecord { state: RunState::Running, end_date: None, ..run(13, 13) };
+    let runs = [
+        // The last of each type, though others are later.
+        of("typed", "scheduled", ended(1, 1)),
+        of("typed", "scheduled", ended(2, 2)),
+        of("typed", "manual", ended(3, 3)),
+        of("typed", "manual", ended(4, 4)),
+        of("typed", "backfill", ended(5, 5)),
+        // What an unfinished run comes after, of any type and of its own.
+        of("waiting", "scheduled", ended(10, 1)),
+        of("waiting", "scheduled", ended(11, 2)),
+        of("waiting", "manual", ended(12, 3)),
+        of("waiting", "scheduled", unfinished),
+        of("waiting", "scheduled", ended(14, 4)),
+        of("waiting", "scheduled", ended(15, 5)),
+        of("waiting", "manual", ended(16, 5)),
+        // The highest number, though it stands for an early moment.
+        of("late", "manual", ended(20, 5)),
+        of("late", "manual", RunRecord { logical_date: at(1), ..ended(21, 5) }),
+    ];
+    writer.commit(&runs).unwrap();
+    assert!(!writer.prune(at(OLD), 1_000).unwrap().more);
+    assert_eq!(left(&writer), [2, 4, 5, 11, 12, 13, 15, 16, 20, 21]);
+}
+
+#[test]
+fn it_goes_in_pieces_and_a_run_that_is_half_gone_is_marked() {
+    let World { _dir, path, mut writer } = world();
+    for run in [ended(1, 10), ended(2, 20), ended(3, 30)] {
+        writer.commit(&with_rows(run, &small())).unwrap();
+    }
+    let (mut all, mut marked) = (Pruned { more: true, ..Pruned::default() }, 0);
+    while all.more {
+        let before = rows(&writer);
+        let pruned = writer.prune(at(OLD), 3).unwrap();
+        assert!(pruned.rows <= 3 && before - rows(&writer) == pruned.rows, "{pruned:?}");
+        marked += u32::from(writer.named(None, "manual__1").unwrap().iter().any(|run| run.version == PRUNED));
+        let verdict = upkeep::verify(&path).unwrap();
+        assert_eq!(verdict.damage, [""; 0], "after each piece");
+        all = Pruned { runs: all.runs + pruned.runs, rows: all.rows + pruned.rows, ..pruned };
+    }
+    assert_eq!((all.runs, all.rows, left(&writer)), (2, 2 * ROWS, vec![3]));
+    assert_eq!(marked, 2, "it took three pieces, of which the last took the mark along");
+}
+
+#[test]
+fn a_large_value_goes_with_the_last_run_that_names_it() {
+    let World { _dir, path, mut writer } = world();
+    let blobs = writer.blobs();
+    let value = blobs.store(&Json::encode(&"x".repeat(100_000)).unwrap()).unwrap();
+    let Stored::Blob(name) = &value else { panic!("{value:?}") };
+    let file = blobs.dir().join(name);
+    age(&file);
+    for run in [ended(1, 10), ended(2, 2 * OLD), ended(3, 3 * OLD)] {
+        let value = if run.number == 3 { small() } else { value.clone() };
+        writer.commit(&with_rows(run, &value)).unwrap();
+    }
+    assert_eq!(upkeep::prunable(&path, at(OLD)).unwrap().blobs, 0);
+    assert_eq!(writer.prune(at(OLD), 1_000).unwrap().blobs, 0);
+    assert!(file.exists());
+    assert_eq!(upkeep::prunable(&path, at(3 * OLD)).unwrap().blobs, 1);
+    assert_eq!(writer.prune(at(3 * OLD), 1_000).unwrap().blobs, 1);
+    assert_eq!(files(blobs.dir()).unwrap(), [""; 0]);
+}
+
+#[test]
+fn a_large_value_that_a_task_has_found_again_stays_for_it() {
+    let World { _dir, path, mut writer } = world();
+    let blobs = writer.blobs();
+    let json = Json::encode(&"x".repeat(100_000)).unwrap();
+    let value = blobs.store(&json).unwrap();
+    let Stored::Blob(name) = &value else { panic!("{value:?}") };
+    age(&blobs.dir().join(name));
+    writer.commit(&with_rows(ended(1, 10), &value)).unwrap();
+    writer.commit(&with_rows(ended(2, 20), &small())).unwrap();
+    // A task has the same output, and has not ended yet.
+    assert_eq!(blobs.store(&json).unwrap(), value);
+    assert_eq!(writer.prune(at(OLD), 1_000).unwrap(), Pruned { runs: 1, rows: ROWS, blobs: 0, more: false });
+    writer.commit(&with_rows(ended(3, 30), &value)).unwrap();
+    assert_eq!(upkeep::verify(&path).unwrap().damage, [""; 0]);
+    assert!(!blobs.remove(name).unwrap(), "and the same looked at from nearer");
+}
+
+#[test]
+fn what_nobody_names_is_swept_and_what_is_not_ours_is_left() {
+    let World { _dir, path: _, mut writer } = world();
+    let blobs = writer.blobs();
+    let store = |text: &str| blobs.store(&Json::encode(&text.repeat(100_000)).unwrap()).unwrap();
+    let (named, orphan) = (store("x"), store("y"));
+    writer.commit(&with_rows(ended(1, 10), &named)).unwrap();
+    let (Stored::Blob(named), Stored::Blob(orphan)) = (named, orphan) else { panic!() };
+    std::fs::write(blobs.dir().join(format!("{orphan}.draft")), "").unwrap();
+    std::fs::write(blobs.dir().join("notes.txt"), "").unwrap();
+    assert_eq!(writer.sweep().unwrap(), 2);
+    assert_eq!(files(blobs.dir()).unwrap(), [named]);
+    assert!(blobs.dir().join("notes.txt").exists());
+}
+
+#[test]
+fn the_file_is_used_again_and_made_smaller_when_asked() {
+    let World { _dir, path, mut writer } = world();
+    let value = Stored::Inline(Json::encode(&"x".repeat(60_000)).unwrap());
+    for number in 1..=20 {
+        writer.commit(&with_rows(ended(number, number), &value)).unwrap();
+    }
+    assert_eq!(writer.free().unwrap(), 0);
+    writer.prune(at(OLD), 1_000).unwrap();
+    let free = writer.free().unwrap();
+    assert!(free > 19 * 60_000, "{free}");
+    for number in 21..=30 {
+        writer.commit(&with_rows(ended(number, number), &value)).unwrap();
+    }
+    assert!(writer.free().unwrap() < free / 2);
+    writer.compact().unwrap();
+    assert_eq!(writer.free().unwrap(), 0);
+    drop(writer);
+    assert!(std::fs::metadata(path).unwrap().len() < 13 * 60_000);
+}
+
+#[test]
+fn no_table_is_walked_for_the_rows_of_one_run() {
+    let World { _dir, path: _, writer } = world();
+    let tables = of_runs(&writer.connection).unwrap();
+    let names: Vec<_> = tables.iter().map(|table| table.name.as_str()).collect();
+    for known in ["event", "log", "task_instance", "xcom"] {
+        assert!(names.contains(&known), "{names:?}");
+    }
+    for table in &tables {
+        let plan: Vec<String> = writer
+            .connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", table.rows()))
+            .unwrap()
+            .query_map([1, 1], |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(plan.iter().all(|step| step.starts_with("SEARCH")), "{}: {plan:?}", table.name);
+    }
+}
