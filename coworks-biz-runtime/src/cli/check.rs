@@ -10,7 +10,7 @@ use super::show::{iso, print_json};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
 use crate::dag::Dag;
-use crate::schedule::next_tick;
+use crate::schedule::Timetable;
 use crate::task::Definition;
 use crate::tech::Token;
 
@@ -29,7 +29,10 @@ struct BizJson {
 
 pub(super) fn list(app: &App, output: Output) -> Result<Exit, Failure> {
     let now = Utc::now();
-    let next = |dag: &Dag| next_tick(dag, now).map_err(|e| Failure::usage(e.to_string()));
+    let next = |dag: &Dag| match Timetable::of(dag) {
+        Ok(timetable) => Ok(timetable.next(now)),
+        Err(e) => Err(Failure::usage(e.to_string())),
+    };
     if output == Output::Json {
         let list = app.definitions.iter().map(|definition| {
             let dag = definition.dag;
@@ -119,7 +122,7 @@ fn examine(definition: &'static Definition, config: &Config) -> Vec<Finding> {
         text,
     };
     let mut findings = Vec::new();
-    if let Err(e) = next_tick(dag, Utc::now()) {
+    if let Err(e) = Timetable::of(dag) {
         findings.push(finding("error", dag.source.line, e.to_string()));
     }
     for missing in definition.missing(&config.secrets, config.directory.is_some()) {
