@@ -122,6 +122,8 @@ mod pages {
     mod inside {}
     #[doc = include_str!("../docs/language/mistakes.md")]
     mod mistakes {}
+    #[doc = include_str!("../docs/schedules.md")]
+    mod schedules {}
     #[doc = include_str!("../docs/services.md")]
     mod services {}
     #[doc = include_str!("../docs/from-python.md")]

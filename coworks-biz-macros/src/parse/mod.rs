@@ -1,6 +1,7 @@
 //! From tokens to plain data: what the user has written, each piece on its own.
 
 pub mod call;
+mod cron;
 pub mod function;
 mod given;
 pub mod options;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 use chrono_tz::Tz;
-use croner::Cron;
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Result};
 
+use super::cron;
 use crate::errors::{did_you_mean, did_you_mean_or_all};
 
 pub fn string(value: &Expr) -> Result<LitStr> {
@@ -155,18 +155,9 @@ fn read_schedule(written: &str) -> std::result::Result<Schedule, String> {
         }
         Err(_) => {}
     }
-    const HOW: &str = "one has 5 fields, minute hour day month weekday, such as \"30 6 * * 1\", \
-                       or 6 with the second in front";
-    match written.split_whitespace().count() {
-        5 | 6 => {}
-        n => return Err(format!("`{written}` is no cron expression: {n} fields are given; {HOW}")),
-    }
-    let cron: Cron = written.parse().map_err(|e| {
-        let reason = format!("{e}");
-        let reason = reason.split_once(": ").map_or(reason.as_str(), |(_, reason)| reason);
-        format!("`{written}` is no cron expression: {}; {HOW}", reason.trim_end_matches('.'))
-    })?;
-    let never = cron.find_next_occurrence(&DateTime::<Utc>::UNIX_EPOCH, false).is_err();
+    let (cron, _) = cron::read(written)
+        .map_err(|reason| format!("`{written}` is no cron expression: {reason}; {}", cron::HOW))?;
+    let never = cron.find_next_occurrence(&DateTime::UNIX_EPOCH.naive_utc(), false).is_err();
     if never {
         return Err(format!("`{written}` never comes: no date fits it"));
     }
@@ -224,7 +215,14 @@ mod tests {
         for (written, part) in [
             ("@dayly", "did you mean `@daily`?"),
             ("* * * *", "4 fields are given"),
-            ("61 * * * *", "61"),
+            ("61 * * * *", "`61` is no minute: they go from 0 to 59"),
+            ("* 5-5 * * *", "every hour to Airflow: say `5`, or `*`"),
+            ("* * * * 5L", "is `L5`, not `5l`"),
+            ("* * 31W * *", "say `L`"),
+            ("* * 1W * 1", "Airflow ignores the weekday"),
+            ("* * 1 * 1#1", "Airflow ignores the day"),
+            ("* * * * 1#1,3", "mixes"),
+            ("* 20-4/3 * * *", "list them"),
             ("15x", "no interval"),
             ("0s", "longer than nothing"),
             ("0 0 30 2 *", "never comes"),

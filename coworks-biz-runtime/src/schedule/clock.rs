@@ -30,7 +30,7 @@ impl Clock {
         Ok(Self { cron, every_hour, zone })
     }
 
-    /// The first tick after this moment; `None` when there is none in a thousand years.
+    /// The first tick after this moment; `None` when no date fits it.
     pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.step(self.last(after)?)
     }
