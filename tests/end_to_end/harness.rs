@@ -66,6 +66,11 @@ impl Gate {
         self.open.acquire().await.unwrap().forget();
     }
 
+    /// In the service: tells that a request is there.
+    pub fn tell(&self) {
+        self.arrived.add_permits(1);
+    }
+
     /// In the test: waits until a request is there.
     pub async fn arrival(&self) {
         self.arrived.acquire().await.unwrap().forget();

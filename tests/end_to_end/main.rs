@@ -13,4 +13,5 @@ mod quickstart;
 mod recovery;
 mod refusals;
 mod sensors;
+mod serving;
 mod setups;

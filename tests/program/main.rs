@@ -5,6 +5,7 @@ mod branches;
 mod loops;
 mod mixed;
 mod names;
+mod served;
 mod setups;
 
 use std::time::Duration;
@@ -167,6 +168,8 @@ coworks_biz::main![
     indiscreet,
     large,
     poison,
+    served::ticking,
+    served::steps,
     branches::parcels,
     branches::conditions,
     branches::joins,
