@@ -7,6 +7,7 @@ mod backup;
 mod tests;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -62,8 +63,7 @@ pub fn prunable(path: &Path, before: DateTime<Utc>) -> Result<Pruned, StoreError
         let number = |sql: String| snapshot.query_row(&sql, before, |row| row.get::<_, u64>(0));
         let runs = number(format!("SELECT count(*) FROM ({may_go})"))?;
         let mut pruned = Pruned { runs, rows: runs, ..Pruned::default() };
-        let (mut going, mut staying) =
-            <(std::collections::BTreeSet<String>, std::collections::BTreeSet<_>)>::default();
+        let (mut going, mut staying) = (BTreeSet::<String>::new(), BTreeSet::new());
         for table in of_runs(&snapshot)? {
             let name = &table.name;
             pruned.rows += number(format!("SELECT count(*) FROM {name} WHERE run IN ({may_go})"))?;
