@@ -119,6 +119,10 @@ async fn damage_is_told_by_verify_and_keeps_everything_else_away() {
     assert!(verified.error().contains("put a backup in its place"), "{verified:?}");
     fs::rename(world.path("value"), &value).unwrap();
 
+    // Whoever closes the file last brings the log into it.
+    let last = rusqlite::Connection::open(&path).unwrap();
+    last.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    last.close().unwrap();
     let mut bytes = fs::read(&path).unwrap();
     bytes[4096 * 2..4096 * 3].fill(0x5a);
     fs::write(&path, &bytes).unwrap();
@@ -159,9 +163,10 @@ async fn what_may_not_be_read_or_written_is_refused_with_what_to_do() {
     let mode = |path: &str, mode: u32| {
         fs::set_permissions(dir.join(path), fs::Permissions::from_mode(mode)).unwrap();
     };
-    for entry in [".", "program", ".coworks-biz", ".coworks-biz/biz.db", ".coworks-biz/biz.db.lock"] {
-        if Uid::effective().is_root() {
-            chown(&dir.join(entry), Some(65_534.into()), Some(65_534.into())).unwrap();
+    if Uid::effective().is_root() {
+        let inside = fs::read_dir(dir.join(".coworks-biz")).unwrap().map(|entry| entry.unwrap().path());
+        for path in inside.chain([dir.into(), dir.join("program"), dir.join(".coworks-biz")]) {
+            chown(&path, Some(65_534.into()), Some(65_534.into())).unwrap();
         }
     }
     let run = |arguments: &[&str]| as_nobody(&world.command(arguments), dir);
@@ -180,12 +185,18 @@ async fn what_may_not_be_read_or_written_is_refused_with_what_to_do() {
     mode(".coworks-biz/biz.db", 0o400);
     refused(&["run", "large"]);
     mode(".coworks-biz/biz.db", 0o600);
-    mode(".coworks-biz", 0o500);
-    refused(&["run", "large"]);
     mode(".coworks-biz", 0o000);
     refused(&["run", "large"]);
     refused(&["show"]);
     mode(".coworks-biz", 0o700);
+    // A folder in which nothing can be made.
+    fs::create_dir(dir.join("sealed")).unwrap();
+    fs::copy(dir.join(".coworks-biz/biz.db"), dir.join("sealed/biz.db")).unwrap();
+    mode("sealed", 0o555);
+    refused(&["run", "large", "--db", "sealed/biz.db"]);
+    refused(&["run", "large", "--db", "sealed/new.db"]);
+    refused(&["show", "--db", "sealed/biz.db"]);
+    mode("sealed", 0o755);
     assert!(fs::read(dir.join(".coworks-biz/biz.db")).unwrap() == before);
     assert_eq!(run(&["run", "large"]).code(), 0);
 }

@@ -208,7 +208,8 @@ async fn a_file_that_is_no_database_of_ours_is_left_as_it_is() {
         (ended.code(), ended.error()),
         (
             3,
-            "notes.txt is not a database of this program, and was left as it is: use another file with `--db`"
+            "notes.txt is not a database of this program, or its first page is damaged, and was left as it is: \
+             use another file with `--db`, or restore a backup"
         )
     );
     assert_eq!(std::fs::read_to_string(world.path("notes.txt")).unwrap(), text);

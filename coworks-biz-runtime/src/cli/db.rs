@@ -182,7 +182,7 @@ fn say(output: Output, pruned: &Pruned, what: std::fmt::Arguments, more: &str) -
 fn size(bytes: u64) -> String {
     match bytes {
         ..1024 => format!("{bytes} bytes"),
-        ..1_048_576 => format!("{} KiB", bytes / 1024),
+        1024..1_048_576 => format!("{} KiB", bytes / 1024),
         _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
     }
 }

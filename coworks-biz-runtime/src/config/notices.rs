@@ -12,6 +12,9 @@ const SMTP_FROM: &str = "COWORKS_SMTP_FROM";
 const WEBHOOK_URL: &str = "COWORKS_WEBHOOK_URL";
 const WEBHOOK_TOKEN: &str = "COWORKS_WEBHOOK_TOKEN";
 
+/// Parts of the address of a webhook of this length are taken for tokens.
+const TOKEN_LIKE: usize = 16;
+
 /// How an address of an SMTP server is written, for messages.
 const SMTP_FORM: &str =
     "it must be an address such as `smtps://user:password@host` or `smtp://host:587?tls=required`";
@@ -157,11 +160,10 @@ impl WebhookTarget {
         if let Some(token) = &token {
             secrets.hide(token.expose());
         }
-        // What is behind the host may be a token; the host alone is told in messages.
+        // What is behind the host may hold a token; ordinary words in it are no secrets elsewhere.
         secrets.hide(url.as_str());
-        if url.path().len() > 1 {
-            secrets.hide(url.path());
-        }
+        let words = url.path().split('/').chain(url.query().unwrap_or_default().split(['&', '=']));
+        words.filter(|word| word.len() >= TOKEN_LIKE).for_each(|word| secrets.hide(word));
         Ok(Some(Self { url: Secret::new(url.as_str()), token }))
     }
 }
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_is_an_address_whose_path_is_a_secret() {
+    fn a_webhook_is_an_address_that_may_hold_a_token() {
         let load = |url: &'static str| {
             let env = Environment::from(move |name| match name {
                 WEBHOOK_URL => Some(url.to_owned()),
@@ -263,9 +265,11 @@ mod tests {
             let secrets = Secrets::new(env.clone());
             WebhookTarget::load(&env, &secrets, None).map(|hook| (hook, secrets)).map_err(|e| e.to_string())
         };
-        let (hook, secrets) = load("https://hooks.example.com/services/T0/XYZ").unwrap();
+        let (hook, secrets) =
+            load("https://hooks.example.com/services/T0/0123456789abcdef?key=fedcba9876543210").unwrap();
         assert_eq!(hook.unwrap().token, Some(Secret::new("hook-token")));
-        assert_eq!(secrets.scrub("hook-token at /services/T0/XYZ"), "*** at ***");
+        let text = "hook-token at /services/T0/0123456789abcdef?key=fedcba9876543210";
+        assert_eq!(secrets.scrub(text), "*** at /services/T0/***?key=***");
         let reason = |url| load(url).map(|_| ()).unwrap_err();
         assert_eq!(
             reason("hooks.example.com/hunter22"),

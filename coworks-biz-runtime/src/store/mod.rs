@@ -60,7 +60,10 @@ pub enum StoreError {
         known: usize,
     },
     /// An older version of this program wrote it, and it is only to be read.
-    #[error("the database {} is of an older version: `db migrate` brings it up to date, and so does the next `run`", path.display())]
+    #[error(
+        "the database {} is of an older version: `db migrate` brings it up to date, and so does the next `run`",
+        path.display()
+    )]
     Older {
         /// The database.
         path: PathBuf,

@@ -7,6 +7,7 @@ mod backup;
 mod tests;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -62,8 +63,7 @@ pub fn prunable(path: &Path, before: DateTime<Utc>) -> Result<Pruned, StoreError
         let number = |sql: String| snapshot.query_row(&sql, before, |row| row.get::<_, u64>(0));
         let runs = number(format!("SELECT count(*) FROM ({may_go})"))?;
         let mut pruned = Pruned { runs, rows: runs, ..Pruned::default() };
-        let (mut going, mut staying) =
-            <(std::collections::BTreeSet<String>, std::collections::BTreeSet<_>)>::default();
+        let (mut going, mut staying) = (BTreeSet::<String>::new(), BTreeSet::new());
         for table in of_runs(&snapshot)? {
             let name = &table.name;
             pruned.rows += number(format!("SELECT count(*) FROM {name} WHERE run IN ({may_go})"))?;
@@ -104,28 +104,29 @@ fn open(path: &Path) -> Result<(Connection, usize), StoreError> {
 /// Refuses a file that ends before its last page, or whose log is left alone. SQLite would take the
 /// one for whole until it comes to the end, and throw the other away.
 pub(super) fn refuse_cut_off(path: &Path) -> Result<(), StoreError> {
-    let io = |source| StoreError::io(path, path, source);
+    let io = |source: std::io::Error| StoreError::io(path, path, source);
     let length = |path: &Path| match std::fs::metadata(path) {
         Ok(file) => Ok(file.len()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(e) => Err(StoreError::io(path, path, e)),
+        Err(e) => Err(io(e)),
     };
     let damaged = |what: String| Err(StoreError::Damaged { path: path.to_owned(), what });
-    let (there, log) = (length(path)?, length(&beside(path, "-wal"))?);
-    if there == 0 {
-        return match log {
-            0 => Ok(()),
-            _ => damaged("it is empty or gone, and its write-ahead log is not".to_owned()),
-        };
-    }
-    // The log may hold the pages that the file lacks.
-    if log > 0 {
-        return Ok(());
-    }
     let mut head = Vec::new();
-    File::open(path).and_then(|file| file.take(100).read_to_end(&mut head)).map_err(io)?;
-    if head.len() < 100 {
-        return damaged("it ends within its first page".to_owned());
+    match File::open(path) {
+        Ok(file) => file.take(100).read_to_end(&mut head).map(|_| ()).map_err(io)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io(e)),
+    }
+    // In this order: what another process may have brought into the file meanwhile only makes it longer.
+    let (log, there) = (length(&beside(path, "-wal"))?, length(path)?);
+    match (log, there) {
+        (0, 0) => return Ok(()),
+        (_, 0) => return damaged("it is empty or gone, and its write-ahead log is not".to_owned()),
+        (0, _) if head.is_empty() => return Ok(()),
+        (0, _) if head.len() < 100 => return damaged("it ends within its first page".to_owned()),
+        (0, _) => {}
+        // The log may hold the pages that the file lacks.
+        _ => return Ok(()),
     }
     let number = |at: usize| head[at..at + 4].iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
     // Two bytes, in which 65,536 is written as 1.

@@ -219,7 +219,9 @@ fn a_file_with_a_broken_page_is_refused_and_left_as_it_is() {
         let read = || -> Result<(), StoreError> {
             let reader = Reader::open(&path)?;
             for run in reader.runs(None, 10)? {
-                (reader.tasks(run.number)?, reader.xcoms(run.number)?, reader.logs(run.number, None)?);
+                reader.tasks(run.number)?;
+                reader.xcoms(run.number)?;
+                reader.logs(run.number, None)?;
             }
             Ok(())
         };
