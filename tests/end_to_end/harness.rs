@@ -73,7 +73,8 @@ impl Gate {
 
     /// In the test: waits until a request is there.
     pub async fn arrival(&self) {
-        self.arrived.acquire().await.unwrap().forget();
+        let arrived = tokio::time::timeout(std::time::Duration::from_secs(60), self.arrived.acquire());
+        arrived.await.expect("no request has come").unwrap().forget();
     }
 
     /// In the test: lets one request go.

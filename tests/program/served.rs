@@ -4,7 +4,7 @@ use coworks_biz::prelude::*;
 
 /// Every second.
 #[biz(schedule = "1s", retries = 3, retry_delay = "50ms")]
-fn ticking(ctx: Context) {
+pub fn ticking(ctx: Context) {
     let counted: Value = tech!(GET "/tick", api_id = "test", no_auth, query = moments(ctx));
 }
 
@@ -16,7 +16,7 @@ fn moments(ctx: Context) -> [(&'static str, String); 3] {
 
 /// Three steps around a call that the test holds; the last one cleans up.
 #[biz]
-fn steps() {
+pub fn steps() {
     #[task]
     async fn prepare(ctx: Context) -> Result<u32> {
         Ok(ctx.try_number)

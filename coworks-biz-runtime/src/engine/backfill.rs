@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::begin::Plan;
 use super::core::{Core, exact, now};
 use super::orders::{Answer, BackfillRun, Reprocess};
-use super::{EngineError, Refusal};
+use super::{EngineError, Mode, Refusal};
 use crate::run::RunState;
 use crate::schedule::Timetable;
 use crate::store::{BackfillRecord, RunRecord, RunType, StoreError, Which, Write};
@@ -188,7 +188,11 @@ impl Core {
             let detail = Some("its backfill was cancelled".to_owned());
             self.writes.push(Write::Run { record: Box::new(run), event: "failed", detail, at: now() });
         }
-        self.stirred.insert(dag);
+        match self.mode {
+            // What was under way when its process went comes to its end without it.
+            Mode::Orders => self.end_backfill(dag),
+            Mode::OneRun | Mode::Serve => drop(self.stirred.insert(dag)),
+        }
         Ok(Answer::Backfill { dag_id, runs })
     }
 }

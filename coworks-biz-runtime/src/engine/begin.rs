@@ -281,11 +281,6 @@ impl Core {
 
     /// Takes over every run that an earlier process has left.
     pub(super) fn take_over(&mut self) -> Result<(), StoreError> {
-        for backfill in self.writer.backfills()? {
-            if let Some(dag) = self.dags.place(&backfill.dag_id) {
-                self.dags[dag].begin_backfill(backfill);
-            }
-        }
         for mut record in self.writer.runs(Which::Open)? {
             let Some(dag) = self.dags.place(&record.dag_id) else {
                 tracing::warn!(
@@ -338,7 +333,10 @@ impl Core {
                 };
                 self.begin_queued(dag, record)?;
             }
-            self.end_backfill(dag);
+            // A process of one run does not know the others.
+            if self.mode == Mode::Serve {
+                self.end_backfill(dag);
+            }
         }
         Ok(())
     }

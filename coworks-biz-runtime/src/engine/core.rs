@@ -178,6 +178,15 @@ impl Core {
 
     /// Takes in what an earlier process has left: deletions in any case, and all runs where this one serves.
     fn take_stock(&mut self) -> Result<(), StoreError> {
+        for backfill in self.writer.backfills()? {
+            if let Some(dag) = self.dags.place(&backfill.dag_id) {
+                self.dags[dag].begin_backfill(backfill);
+                // All of its runs may have ended.
+                if self.mode == Mode::Serve {
+                    self.stirred.insert(dag);
+                }
+            }
+        }
         if self.mode != Mode::Orders {
             for object in self.writer.to_delete()? {
                 self.effects.push(Effect::Delete(object));
@@ -197,6 +206,8 @@ impl Core {
     pub(super) fn run(mut self, receiver: &Receiver<Message>, failure: &Arc<OnceLock<String>>) {
         self.failure = Arc::clone(failure);
         let worked = std::panic::catch_unwind(AssertUnwindSafe(|| self.work(receiver)));
+        // The last connection that closes brings the log into the file.
+        self.shared.close_readers();
         // Told before the handles of the runs are dropped, which is how the callers notice.
         let _ = match worked {
             Ok(Ok(())) => Ok(()),

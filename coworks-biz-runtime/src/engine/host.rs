@@ -73,6 +73,11 @@ impl Shared {
         &self.secrets
     }
 
+    /// Closes the connections that nobody uses.
+    pub(super) fn close_readers(&self) {
+        self.readers.lock().unwrap_or_else(|e| e.into_inner()).clear();
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T, StoreError>) -> Result<T> {
         let idle = self.readers.lock().unwrap_or_else(|e| e.into_inner()).pop();
         let reader = match idle {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::core::{Core, now};
 use crate::dag::{Dag, Kind, Role};
 use crate::run::State;
-use crate::store::{RunRecord, StoreError, TaskRecord, Write};
+use crate::store::{PRUNED, RunRecord, StoreError, TaskRecord, Write};
 
 /// What of a DAG decides what happens in a run, by task id.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -109,6 +109,9 @@ impl Core {
         let state = &self.dags[dag];
         if state.version == record.version {
             return Ok(Ok(()));
+        }
+        if record.version == PRUNED {
+            return Ok(Err(vec!["it is being removed, for it ended long ago".to_owned()]));
         }
         let (is, dag_id) = (Structure::of(state.definition.dag), record.dag_id.as_str());
         let was = self.writer.structure(dag_id, &record.version)?;

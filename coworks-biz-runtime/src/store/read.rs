@@ -52,9 +52,11 @@ impl Reader {
 
     /// The runs that began last, the latest first.
     pub fn runs(&self, dag_id: Option<&str>, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
-        let sql =
-            format!("SELECT {RUN} FROM dag_run WHERE ?1 IS NULL OR dag_id = ?1 ORDER BY id DESC LIMIT ?2");
-        self.list(&sql, params![dag_id, limit], run_record)
+        let sql = |of| format!("SELECT {RUN} FROM dag_run {of} ORDER BY id DESC LIMIT ?");
+        match dag_id {
+            Some(dag_id) => self.list(&sql("WHERE dag_id = ?"), params![dag_id, limit], run_record),
+            None => self.list(&sql(""), params![limit], run_record),
+        }
     }
 
     /// The run of this number.

@@ -96,3 +96,10 @@ CREATE TABLE notice (
     tries INTEGER NOT NULL,
     due_at INTEGER NOT NULL
 );
+
+-- For what is listed, and for what is removed.
+CREATE INDEX dag_run_ended ON dag_run (end_date);
+CREATE INDEX dag_run_of_type ON dag_run (dag_id, run_type, logical_date);
+CREATE INDEX dag_run_of_dag ON dag_run (dag_id);
+CREATE INDEX xcom_blob ON xcom (blob) WHERE blob IS NOT NULL;
+CREATE INDEX notice_of_run ON notice (run);
