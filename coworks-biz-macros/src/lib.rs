@@ -364,3 +364,73 @@ pub fn sensor(_call: TokenStream) -> TokenStream {
     expand::misplaced("`sensor!` names a task, and tasks are named in the body of a `#[biz]` function", None)
         .into()
 }
+
+/// Names a task that triggers another biz, in a `#[biz]`.
+///
+/// It begins with the biz, as `coworks_biz::main![..]` lists it. Its output is the id of the run, a
+/// `String`. Without a `let` the task is `trigger_invoicing`.
+///
+/// ```
+/// use coworks_biz::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Order {
+///     number: u32,
+/// }
+///
+/// #[biz]
+/// fn invoicing(conf: Order) {
+///     tech!(POST "/invoices/{conf.number}", cws_name = "billing");
+/// }
+///
+/// #[biz(schedule = "@hourly")]
+/// fn collecting() {
+///     let orders: Vec<Order> = tech!(GET "/orders/new", cws_name = "shop");
+///     for order in orders {
+///         let run = trigger!(invoicing, conf = order, wait_for_completion, timeout = "1h");
+///         report(run);
+///     }
+/// }
+///
+/// async fn report(run: String) -> Result<()> {
+///     info!("invoiced by {run}");
+///     Ok(())
+/// }
+/// # fn main() {}
+/// ```
+///
+/// A try triggers once: where an earlier try of the task has triggered a run already, it finds that
+/// run. Clearing the task has it trigger a new one. Two bizes may trigger each other.
+///
+/// # Options
+///
+/// | Option | Value | Default |
+/// |---|---|---|
+/// | `conf` | what the run is triggered with, of the type of the other's `conf`; any JSON where that has none. It may use outputs and `conf`, and is evaluated when the task runs | none, where the other needs none |
+/// | `wait_for_completion` | a flag: the task ends when that run does, and fails when that fails. Meanwhile it holds nothing | |
+/// | `timeout` | how long it waits | as long as it takes |
+///
+/// # Errors
+///
+/// A type that is no biz, a conf of another type, no conf where the other needs one, and a `timeout`
+/// without `wait_for_completion` are errors. So is, when it runs, a biz that the program's `main![..]`
+/// does not list.
+///
+/// ```compile_fail
+/// use coworks_biz::prelude::*;
+///
+/// #[biz]
+/// fn invoicing(conf: u32) {}
+///
+/// #[biz]
+/// fn collecting() {
+///     trigger!(invoicing); // `invoicing` needs a conf: what is it triggered with?
+/// }
+/// # fn main() {}
+/// ```
+#[proc_macro]
+pub fn trigger(_call: TokenStream) -> TokenStream {
+    expand::misplaced("`trigger!` names a task, and tasks are named in the body of a `#[biz]` function", None)
+        .into()
+}

@@ -14,7 +14,8 @@ use super::message::Message;
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
 use crate::store::{Blobs, LogRecord, Reader, StoreError, Stored, Writer};
-use crate::task::{Attempt, DagRun, Host};
+use crate::run::RunState;
+use crate::task::{Attempt, DagRun, Host, Triggered};
 use crate::tech::Client;
 use crate::value::Json;
 
@@ -158,6 +159,21 @@ impl Host for RunHost {
         let (shared, number) = (Arc::clone(&self.shared), run.number);
         let (list, task_id, key) = (list.to_owned(), task_id.to_owned(), key.to_owned());
         reading(move || shared.read(|reader| reader.mapped_xcoms(number, &list, &task_id, &key)))
+    }
+
+    fn trigger<'a>(
+        &'a self,
+        dag_id: &'a str,
+        _conf: Option<Json>,
+        _idempotency_key: String,
+    ) -> BoxFuture<'a, Result<Triggered>> {
+        let text = format!("`{dag_id}` is not triggered: this engine triggers nothing for tasks yet");
+        std::future::ready(Err(Error::fatal(text))).boxed()
+    }
+
+    fn run_state<'a>(&'a self, number: i64) -> BoxFuture<'a, Result<Option<RunState>>> {
+        let text = format!("this engine does not tell tasks where run {number} stands yet");
+        std::future::ready(Err(Error::fatal(text))).boxed()
     }
 
     fn log(&self, attempt: &Attempt, records: String) {

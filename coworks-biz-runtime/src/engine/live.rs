@@ -9,7 +9,7 @@ use super::host::Outputs;
 use crate::dag::Task;
 use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, RunState, State};
 use crate::store::TaskRecord;
-use crate::task::{Attempt, DagRun, Definition, Resume, Wait};
+use crate::task::{Attempt, Awaited, DagRun, Definition, Resume, Wait};
 use crate::value::Object;
 
 #[derive(Debug)]
@@ -152,8 +152,11 @@ impl Live {
 
     pub(super) fn note_wait(&mut self, key: Key, wait: &Wait) {
         let notes = self.notes_mut(key);
-        notes.due_at = Some(wait.until);
-        notes.waits_for = wait.object.clone().map(Box::new);
+        notes.due_at = wait.until;
+        notes.waits_for = match &wait.what {
+            Awaited::Object(object) => Some(Box::new(object.clone())),
+            Awaited::Moment | Awaited::Run(_) => None,
+        };
     }
 
     /// The object that a task waits for, and since when and until when.

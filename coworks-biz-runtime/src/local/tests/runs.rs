@@ -33,6 +33,7 @@ fn get(path: &'static str) -> Call {
         token: Token::OfService,
         accept: "application/json",
         request_timeout: Duration::from_secs(10),
+        log_response: false,
         output: Some(Type::of::<Reply<u32>>()),
     }
 }
@@ -73,18 +74,10 @@ fn chain(
         .unzip();
     let dag = Dag {
         dag_id,
-        description: "",
         source: Source { file: "tests.rs", line: 1 },
-        schedule: None,
-        timezone: "UTC",
-        start_date: None,
-        end_date: None,
-        catchup: false,
-        tags: &[],
-        owner: "",
         tasks: nodes.leak(),
         order: (0..count).collect::<Vec<_>>().leak(),
-        labels: &[],
+        ..Dag::EMPTY
     };
     let dag = Box::leak(Box::new(dag));
     Box::leak(Box::new(Definition { dag, bodies: bodies.leak(), required, ..Definition::EMPTY }))
