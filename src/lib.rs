@@ -118,6 +118,8 @@ mod pages {
     mod loops {}
     #[doc = include_str!("../docs/language/options.md")]
     mod options {}
+    #[doc = include_str!("../docs/language/triggers.md")]
+    mod triggers {}
     #[doc = include_str!("../docs/language/inside.md")]
     mod inside {}
     #[doc = include_str!("../docs/language/mistakes.md")]

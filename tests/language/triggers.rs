@@ -67,7 +67,8 @@ fn ordering() {
 #[test]
 fn a_trigger_is_a_task_whose_output_is_a_run() {
     let dag = ordering::DEFINITION.dag;
-    let triggers: Vec<_> = ordering::DEFINITION.triggers().map(|(t, of)| (t.task_id, of.dag.dag_id)).collect();
+    let triggers: Vec<_> =
+        ordering::DEFINITION.triggers().map(|(t, of)| (t.task_id, of.dag.dag_id)).collect();
     assert_eq!(
         triggers,
         [
@@ -84,15 +85,22 @@ fn a_trigger_is_a_task_whose_output_is_a_run() {
     );
     let task = |id: &str| &dag.tasks[dag.task(id).unwrap() as usize];
     let ids = |list: &[u32]| list.iter().map(|&t| dag.tasks[t as usize].task_id).collect::<Vec<_>>();
-    assert_eq!((task("run").kind, task("run").output, task("daily").output), (Kind::Trigger, "String", "String"));
-    assert_eq!((ids(task("run").inputs), ids(task("run").upstream)), (vec!["order"], vec!["order", "prepared"]));
+    assert_eq!(
+        (task("run").kind, task("run").output, task("daily").output),
+        (Kind::Trigger, "String", "String")
+    );
+    assert_eq!(
+        (ids(task("run").inputs), ids(task("run").upstream)),
+        (vec!["order"], vec!["order", "prepared"])
+    );
     assert_eq!(ids(task("last").inputs), ["run", "daily", "either", "each"]);
     assert_eq!(ids(task("trigger_scheduled").inputs), [""; 0]);
     assert_eq!(ids(task("each").inputs), ["map_order"]);
     assert_eq!(task("trigger_invoicing").options.retries, 3);
     assert_eq!(task("prepared").role, Role::Setup);
     assert!(task("each").map.is_some());
-    let back: Vec<_> = invoicing::DEFINITION.triggers().map(|(task, of)| (task.task_id, of.dag.dag_id)).collect();
+    let back: Vec<_> =
+        invoicing::DEFINITION.triggers().map(|(task, of)| (task.task_id, of.dag.dag_id)).collect();
     assert_eq!(back, [("trigger_ordering", "ordering")]);
 }
 
@@ -138,7 +146,8 @@ fn limited() {
     #[task]
     async fn plain() {}
 
-    let answer: String = tech!(async POST "/", url = "http://localhost", no_auth, log_response, transformer = made());
+    let answer: String =
+        tech!(async POST "/", url = "http://localhost", no_auth, log_response, transformer = made());
     let told: String = tech!(GET "/", url = "http://localhost", no_auth);
 }
 
@@ -187,7 +196,8 @@ fn callbacks_are_those_of_the_task_else_those_of_the_biz() {
     let limited = limited::DEFINITION;
     let named = |id: &str| {
         let callbacks = &limited.callbacks[limited.dag.task(id).unwrap() as usize];
-        [callbacks.on_failure, callbacks.on_retry, callbacks.on_success].map(|runner| runner.map(|r| r as usize))
+        [callbacks.on_failure, callbacks.on_retry, callbacks.on_success]
+            .map(|runner| runner.map(|r| r as usize))
     };
     let [alert, none, quiet] = named("plain");
     assert!(alert.is_some() && none.is_none() && quiet.is_some() && alert != quiet);

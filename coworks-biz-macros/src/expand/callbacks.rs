@@ -19,6 +19,8 @@ use crate::parse::written;
 pub fn of(model: &Model) -> TokenStream {
     let rt = runtime_name();
     let mut functions = Functions::default();
+    // Told where it is wrong, also where every task has another.
+    functions.tasks(model.biz.options.task.callbacks.clone());
     let tasks: Vec<_> = (0..model.tasks.len()).map(|task| functions.tasks(callbacks(model, task))).collect();
     let Functions { items, names } = functions;
     // As most have none, they cost nothing.
@@ -71,7 +73,7 @@ impl Functions {
             let under = runtime_under(function.span());
             let work = quote_spanned!(function.span()=> #under::task::finish_callback(#function, #context));
             items.extend(quote! {
-                #[allow(clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
+                #[allow(unused, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
                 fn #name(#context: &#rt::task::Context) -> #rt::error::Result<#rt::task::Work> {
                     ::core::result::Result::Ok(#work)
                 }

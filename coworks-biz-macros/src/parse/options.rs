@@ -23,7 +23,7 @@ impl Setting {
             Some(_) if input.peek(syn::token::Brace) && input.fork().parse::<Expr>().is_err() => {
                 let group: proc_macro2::Group = input.parse()?;
                 let how = match key.to_string().as_str() {
-                    "json" => "JSON is written `json!({ \"key\": value })`",
+                    "json" | "conf" => "JSON is written `json!({ \"key\": value })`",
                     _ => "pairs are written `[(\"key\", value)]`",
                 };
                 return Err(syn::Error::new(group.span_open(), how));

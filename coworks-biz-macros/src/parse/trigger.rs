@@ -85,7 +85,8 @@ impl TriggerCall {
 
 fn biz(input: ParseStream, end: Span) -> syn::Result<Path> {
     let span = if input.is_empty() { end } else { input.span() };
-    let how = "a trigger begins with the biz that it triggers, as `main![..]` lists it: `trigger!(invoicing, ..)`";
+    let how =
+        "a trigger begins with the biz that it triggers, as `main![..]` lists it: `trigger!(invoicing, ..)`";
     // `conf = ..` is an option, and no biz.
     if input.peek(Ident) && input.peek2(Token![=]) {
         return Err(syn::Error::new(span, how));

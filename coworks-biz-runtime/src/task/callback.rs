@@ -13,6 +13,7 @@ use super::function::finish;
 use super::log::Log;
 use super::perform::{context, panicked, span};
 use super::{Attempt, Context, Definition, Host, Runner, Work};
+use crate::dag::Options;
 use crate::error::{Error, Result};
 use crate::value::TaskReturn;
 
@@ -89,7 +90,7 @@ pub async fn callback(
     let secrets = Arc::clone(host.secrets());
     let log = Log::new(Arc::clone(&secrets));
     let span = span(&attempt, &log);
-    let limit = attempt.node().options.execution_timeout.unwrap_or(LIMIT);
+    let limit = limit(attempt.node().options);
     let work = async {
         let exception = exception.map(Into::into);
         let context = Context { exception, ..context(&host, &attempt, Arc::default(), None) };
@@ -109,6 +110,11 @@ pub async fn callback(
         text
     });
     CallbackEnd { log: log.take_all(), error }
+}
+
+/// How long a callback may take.
+pub(super) fn limit(options: &Options) -> Duration {
+    options.execution_timeout.unwrap_or(LIMIT)
 }
 
 /// A function that can be a callback.

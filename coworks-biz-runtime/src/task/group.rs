@@ -151,7 +151,10 @@ impl Group<'_> {
     fn defer(&self, object: Object) -> Outcome {
         let until = self.attempt.started + self.call.timeout;
         tracing::debug!("waits for {object}");
-        Outcome { wait: Some(Wait { what: Awaited::Object(object), until: Some(until) }), ..Outcome::default() }
+        Outcome {
+            wait: Some(Wait { what: Awaited::Object(object), until: Some(until) }),
+            ..Outcome::default()
+        }
     }
 
     /// The last look, after the deadline: no wait gives up without one.

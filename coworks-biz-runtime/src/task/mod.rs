@@ -15,10 +15,10 @@ mod output;
 mod perform;
 mod sensor;
 mod shape;
-mod trigger;
-mod upstream;
 #[cfg(test)]
 mod tests;
+mod trigger;
+mod upstream;
 
 use std::sync::Arc;
 

@@ -120,7 +120,9 @@ impl Triggering<'_> {
         match self.context.host.run_state(run.number).await? {
             Some(RunState::Success) => Ok(true),
             Some(RunState::Failed) => Err(Error::fatal(format!("{} has failed", what()))),
-            None => Err(Error::fatal(format!("{} is not there any more, and how it ended is not known", what()))),
+            None => {
+                Err(Error::fatal(format!("{} is not there any more, and how it ended is not known", what())))
+            }
             Some(RunState::Queued | RunState::Running) => match (self.attempt.resume, self.call.timeout) {
                 (Some(Resume::Overdue), Some(timeout)) => {
                     let timeout = humantime::format_duration(timeout);

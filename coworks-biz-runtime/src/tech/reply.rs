@@ -44,14 +44,18 @@ const TOLD: usize = 2000;
 
 /// Tells the log what was answered: the status and the beginning of the body.
 pub(super) fn tell(status: u16, body: &[u8], secrets: &Secrets) {
+    tracing::info!("answered {status}{}", beginning(body, secrets));
+}
+
+fn beginning(body: &[u8], secrets: &Secrets) -> String {
     match std::str::from_utf8(body) {
-        Ok(text) if text.trim().is_empty() => tracing::info!("answered {status}, without a body"),
+        Ok(text) if text.trim().is_empty() => ", without a body".to_owned(),
         Ok(text) => {
             // Before it is cut: half a secret would not be known as one. Nobody waits for megabytes here.
             let near = excerpt(text.trim(), 32 * TOLD);
-            tracing::info!("answered {status}: {}", excerpt(&secrets.scrub(&near), TOLD));
+            format!(": {}", excerpt(&secrets.scrub(&near), TOLD))
         }
-        Err(_) => tracing::info!("answered {status}: {} bytes that are no text", body.len()),
+        Err(_) => format!(": {} bytes that are no text", body.len()),
     }
 }
 
@@ -333,6 +337,19 @@ mod tests {
         let last = Wanted { output: Some(&output), last_try: true, what: "GET http://x/", log: None };
         assert_eq!(raw.answer(&last).unwrap().status, 503);
         assert!(raw.answer(&Wanted { output: None, ..last }).is_err());
+    }
+
+    #[test]
+    fn the_log_tells_the_beginning_of_a_body_and_no_piece_of_a_secret() {
+        let secrets = Secrets::new(crate::config::Environment::from(|_| None));
+        secrets.hide("very-secret");
+        let told = |body: &[u8]| beginning(body, &secrets);
+        assert_eq!(told(b" {\"a\": \"very-secret\"}\n"), r#": {"a": "***"}"#);
+        assert_eq!(told(b""), ", without a body");
+        assert_eq!(told(&[0xff, 0]), ": 2 bytes that are no text");
+        let across = format!("{}very-secret{}", "x".repeat(TOLD - 5), "y".repeat(TOLD));
+        let told = told(across.as_bytes());
+        assert!(told.ends_with("xx***yy…") && !told.contains("very"), "{told}");
     }
 
     fn stored(object: &str, output: Type) -> Result<Answer> {
