@@ -20,13 +20,13 @@
 //! coworks_biz::main![first];
 //! ```
 //!
-//! Begin with [`macro@biz`], [`macro@task`], [`tech!`] and [`sensor!`]; a file of services wants the
+//! Begin with [`macro@biz`], [`macro@task`], [`tech!`], [`sensor!`] and [`trigger!`]; a file of services wants the
 //! [`prelude`] in sight; [`main!`] makes the program.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub use coworks_biz_macros::{biz, sensor, task, tech};
+pub use coworks_biz_macros::{biz, sensor, task, tech, trigger};
 #[doc(hidden)]
 pub use coworks_biz_runtime as __runtime;
 pub use coworks_biz_runtime::error::{Error, Result};
@@ -38,7 +38,7 @@ pub use coworks_biz_runtime::{config, dag, engine, error, store, value};
 
 /// What a file with business services wants to have in sight.
 pub mod prelude {
-    pub use coworks_biz_macros::{biz, sensor, task, tech};
+    pub use coworks_biz_macros::{biz, sensor, task, tech, trigger};
     pub use coworks_biz_runtime::config::{secret, var};
     pub use coworks_biz_runtime::error::{Error, Result};
     pub use coworks_biz_runtime::task::{Conf, Context, FromContext};
@@ -118,6 +118,8 @@ mod pages {
     mod loops {}
     #[doc = include_str!("../docs/language/options.md")]
     mod options {}
+    #[doc = include_str!("../docs/language/triggers.md")]
+    mod triggers {}
     #[doc = include_str!("../docs/language/inside.md")]
     mod inside {}
     #[doc = include_str!("../docs/language/mistakes.md")]

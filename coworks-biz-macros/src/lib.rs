@@ -69,6 +69,7 @@ use proc_macro::TokenStream;
 /// | Form | Meaning |
 /// |---|---|
 /// | `let x: T = tech!(..);`, `sensor!(..)` | a call of a service: the task `x`, whose output is the answer; see [`tech!`] and [`sensor!`] |
+/// | `let run = trigger!(other, ..);` | another biz is triggered: the task `run`, whose output is the id of its run; see [`trigger!`] |
 /// | `let y = f(x, 3);`, `f(x, 3);` | the task `y`, or `f`, runs `async fn f` with these arguments |
 /// | `#[task] async fn f(x: T, ..) -> Result<U>` | the task `f`, which takes outputs by their names; see [`macro@task`] |
 /// | `a >> b`, `b << a`, `[a, b] >> c`, `a >> "label" >> b` | order; operands are tasks, groups, branches, loops, and members such as `x.call` |
@@ -85,14 +86,17 @@ use proc_macro::TokenStream;
 /// | `timezone` | an IANA name | `"UTC"` | a name that there is not |
 /// | `start_date`, `end_date` | `"2023-01-01"` or `"2023-01-01T06:00:00"`, in that time zone | none | a moment that was skipped there; an end before the start |
 /// | `catchup` | whether missed ticks are run | `false` | `true` without `start_date` |
+/// | `max_active_runs` | how many of its runs are under way at once; with `"@continuous"` it is 1 | the engine's | none; more than one with `"@continuous"` |
+/// | `max_active_tasks` | how many tasks of one run are under way at once | all that have a slot | none |
+/// | `dagrun_timeout` | how long a run may take before it fails | none | no time at all |
+/// | `depends_on_past` | whether a task waits for the same task of the run before | `false` | |
 /// | `tags` | a word, or a list of them | none | |
 /// | `owner` | a word | none | |
 /// | `dag_id` | the name it is run by | the function's name | other than letters, digits, `.`, `_` and `-` |
 /// | `crate` | the path of `coworks-biz`, where it was renamed | `::coworks_biz` | what is no path |
 ///
 /// and every option of [`macro@task`] but `id`, `setup` and `teardown`, as the default of its tasks.
-/// `max_active_runs`, `max_active_tasks`, `dagrun_timeout` and `depends_on_past` are known, and not
-/// supported yet. The type of `conf` is `Serialize + Deserialize`, and `Default` where there is a schedule.
+/// The type of `conf` is `Serialize + Deserialize`, and `Default` where there is a schedule.
 ///
 /// # Errors
 ///
@@ -165,14 +169,18 @@ pub fn biz(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `max_retry_delay` | the ceiling of the delay | none | what is no duration |
 /// | `execution_timeout` | how long one attempt may take | none | no time at all |
 /// | `trigger_rule` | which ends of its upstreams let it run, such as `all_done` | `all_success` | a rule that there is not |
+/// | `pool` | the pool whose slots it takes | `"default_pool"` | other than letters, digits, `.`, `_` and `-` |
+/// | `priority_weight` | the higher goes first where slots are short; may be negative | `1` | what is no whole number |
+/// | `max_active_tis_per_dag` | how many of its instances are under way at once, over all runs | all that have a slot | none |
+/// | `wait_for_downstream` | whether it waits for the same task of the run before, and for what directly follows that one | `false` | |
 /// | `setup` | a flag: it sets something up | | a value |
 /// | `teardown` | the setup that it takes down, or a list of them; its rule is `all_done_setup_success` | | what is no task |
 /// | `email` | an address, or a list of them. Nothing is sent yet | none | what is no address |
 /// | `email_on_failure`, `email_on_retry` | whether they are told | `true` | |
 ///
-/// All but `id`, `setup` and `teardown` may be given to [`macro@biz`], for all of its tasks. `pool`,
-/// `priority_weight`, `max_active_tis_per_dag`, `wait_for_downstream`, `on_failure_callback`,
-/// `on_retry_callback` and `on_success_callback` are known, and not supported yet.
+/// | `on_failure_callback`, `on_retry_callback`, `on_success_callback` | the name of an `async fn alert(ctx: Context) -> Result<()>` that is called once an attempt has failed for good, will be retried, or has succeeded | none | a function of another form |
+///
+/// All but `id`, `setup` and `teardown` may be given to [`macro@biz`], for all of its tasks.
 ///
 /// # Errors
 ///
@@ -271,6 +279,7 @@ pub fn task(_options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `headers` | a list of pairs: `[("X-Tenant", conf.tenant)]` | none |
 /// | `accept` | the `Accept` header | `"application/json"` |
 /// | `request_timeout` | how long one request may take | `"30s"` |
+/// | `log_response` | a flag: the log tells each answer, its status and the beginning of its body | |
 ///
 /// and of the asynchronous form:
 ///
@@ -282,7 +291,7 @@ pub fn task(_options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `keep` | a flag: the answer stays in S3 | |
 ///
 /// The path, `query`, `json`, `data`, the values of `headers` and `token` may use outputs and `conf`. They
-/// are evaluated when the call is sent. `log_response` is known, and not supported yet.
+/// are evaluated when the call is sent.
 ///
 /// # Errors
 ///
@@ -362,5 +371,75 @@ pub fn tech(_call: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn sensor(_call: TokenStream) -> TokenStream {
     expand::misplaced("`sensor!` names a task, and tasks are named in the body of a `#[biz]` function", None)
+        .into()
+}
+
+/// Names a task that triggers another biz, in a `#[biz]`.
+///
+/// It begins with the biz, as `coworks_biz::main![..]` lists it. Its output is the id of the run, a
+/// `String`. Without a `let` the task is `trigger_invoicing`.
+///
+/// ```
+/// use coworks_biz::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Order {
+///     number: u32,
+/// }
+///
+/// #[biz]
+/// fn invoicing(conf: Order) {
+///     tech!(POST "/invoices/{conf.number}", cws_name = "billing");
+/// }
+///
+/// #[biz(schedule = "@hourly")]
+/// fn collecting() {
+///     let orders: Vec<Order> = tech!(GET "/orders/new", cws_name = "shop");
+///     for order in orders {
+///         let run = trigger!(invoicing, conf = order, wait_for_completion, timeout = "1h");
+///         report(run);
+///     }
+/// }
+///
+/// async fn report(run: String) -> Result<()> {
+///     info!("invoiced by {run}");
+///     Ok(())
+/// }
+/// # fn main() {}
+/// ```
+///
+/// A try triggers once: where an earlier try of the task has triggered a run already, it finds that
+/// run. Clearing the task has it trigger a new one. Two bizes may trigger each other.
+///
+/// # Options
+///
+/// | Option | Value | Default |
+/// |---|---|---|
+/// | `conf` | what the run is triggered with, of the type of the other's `conf`; any JSON where that has none. It may use outputs and `conf`, and is evaluated when the task runs | none, where the other needs none |
+/// | `wait_for_completion` | a flag: the task ends when that run does, and fails when that fails. Meanwhile it holds nothing | |
+/// | `timeout` | how long it waits | as long as it takes |
+///
+/// # Errors
+///
+/// A type that is no biz, a conf of another type, no conf where the other needs one, and a `timeout`
+/// without `wait_for_completion` are errors. So is, when it runs, a biz that the program's `main![..]`
+/// does not list.
+///
+/// ```compile_fail
+/// use coworks_biz::prelude::*;
+///
+/// #[biz]
+/// fn invoicing(conf: u32) {}
+///
+/// #[biz]
+/// fn collecting() {
+///     trigger!(invoicing); // `invoicing` needs a conf: what is it triggered with?
+/// }
+/// # fn main() {}
+/// ```
+#[proc_macro]
+pub fn trigger(_call: TokenStream) -> TokenStream {
+    expand::misplaced("`trigger!` names a task, and tasks are named in the body of a `#[biz]` function", None)
         .into()
 }

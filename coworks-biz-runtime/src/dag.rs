@@ -168,6 +168,8 @@ pub enum Kind {
     Join,
     /// Calls a technical microservice until it succeeds.
     Sensor,
+    /// Triggers another business service, and may wait for its run.
+    Trigger,
 }
 
 /// How a task is run; the options of `#[task]` and `#[biz]`, with Airflow's names.
@@ -361,6 +363,7 @@ impl Kind {
             Self::Map { .. } => "Map",
             Self::Join => "Join",
             Self::Sensor => "Sensor",
+            Self::Trigger => "Trigger",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every form of the language that this version has.
 
 mod shapes;
+mod triggers;
 
 use coworks_biz::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use super::values::output_type;
-use super::{calls, optional, runners, runtime_name};
+use super::{callbacks, calls, optional, runners, runtime_name, triggers};
 use crate::model::{Kind, Lazy, Model};
 use crate::parse::plan::TechTask;
 
@@ -16,6 +16,7 @@ pub fn of(model: &Model) -> TokenStream {
     let groups = model.groups.iter().enumerate();
     items.extend(groups.map(|(n, (ty, task, map))| runners::group(model, n, ty, *task, *map)));
     items.extend(runners::callees(model));
+    items.extend(callbacks::of(model));
     quote! {
         #items
         static __BODIES: &[#rt::task::Body] = &[#(#rt::task::Body::#bodies),*];
@@ -40,6 +41,13 @@ fn body(model: &Model, index: usize, items: &mut TokenStream) -> TokenStream {
             items.extend(calls::data(index, &task.call, output_type(model, index + 2)));
             items.extend(calls::arguments(model, index, &task.call, lazy));
             member(model, "Submit", index)
+        }
+        Kind::Trigger(task, uses) => {
+            items.extend(triggers::data(index, &task.call));
+            items.extend(triggers::conf(model, index, &task.call, uses));
+            let call = triggers::name(index);
+            let conf = optional(task.call.conf.as_ref().map(|_| triggers::conf_name(index)));
+            quote!(Trigger { call: &#call, conf: #conf })
         }
         Kind::Wait(submit) => member(model, "Wait", *submit),
         Kind::Read(submit) => member(model, "Read", *submit),

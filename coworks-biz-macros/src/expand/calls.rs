@@ -51,7 +51,7 @@ fn sync(index: usize, call: &TechCall, output: Option<&TokenStream>, items: &mut
     let rt = runtime_name();
     let method = format_ident!("{}", call.method);
     let (path, accept) = (&call.path.literal, call.accept.as_deref().unwrap_or("application/json"));
-    let request_timeout = duration_tokens(call.request_timeout);
+    let (request_timeout, log_response) = (duration_tokens(call.request_timeout), call.log_response);
     let service = match &call.service {
         Service::Api { api_id, stage, region } => {
             let region = match region {
@@ -91,6 +91,7 @@ fn sync(index: usize, call: &TechCall, output: Option<&TokenStream>, items: &mut
             token: #rt::tech::Token::#token,
             accept: #accept,
             request_timeout: #request_timeout,
+            log_response: #log_response,
             output: #output,
         }
     }

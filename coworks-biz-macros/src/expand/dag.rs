@@ -65,6 +65,10 @@ impl<'a> Tasks<'a> {
         let start_date = optional(biz.options.start_date);
         let end_date = optional(biz.options.end_date);
         let catchup = biz.options.catchup;
+        let max_active_runs = optional(biz.options.max_active_runs);
+        let max_active_tasks = optional(biz.options.max_active_tasks);
+        let dagrun_timeout = optional(biz.options.dagrun_timeout.map(duration_tokens));
+        let depends_on_past = biz.options.depends_on_past;
         let tags = &biz.options.tags;
         let owner = &biz.options.owner;
         quote! {{
@@ -78,10 +82,10 @@ impl<'a> Tasks<'a> {
                 start_date: #start_date,
                 end_date: #end_date,
                 catchup: #catchup,
-                max_active_runs: ::core::option::Option::None,
-                max_active_tasks: ::core::option::Option::None,
-                dagrun_timeout: ::core::option::Option::None,
-                depends_on_past: false,
+                max_active_runs: #max_active_runs,
+                max_active_tasks: #max_active_tasks,
+                dagrun_timeout: #dagrun_timeout,
+                depends_on_past: #depends_on_past,
                 tags: &[#(#tags),*],
                 owner: #owner,
                 tasks: &[#(#tasks),*],
@@ -165,6 +169,7 @@ impl Tasks<'_> {
             Kind::Submit(..) => quote!(Submit),
             Kind::Wait(..) => quote!(Wait),
             Kind::Read(..) => quote!(Read),
+            Kind::Trigger(..) => quote!(Trigger),
             Kind::Join { .. } => quote!(Join),
             Kind::Map { .. } => {
                 let members = members(0);
@@ -202,6 +207,10 @@ fn options(own: &TaskOptions, base: &TokenStream) -> TokenStream {
             quote!(#rt::dag::TriggerRule::#rule)
         }),
     );
+    set("pool", own.pool.as_ref().map(ToTokens::to_token_stream));
+    set("priority_weight", own.priority_weight.map(ToTokens::into_token_stream));
+    set("max_active_tis_per_dag", own.max_active_tis_per_dag.map(|most| optional(Some(most))));
+    set("wait_for_downstream", plain(own.wait_for_downstream));
     set("email", own.email.as_ref().map(|addresses| quote!(&[#(#addresses),*])));
     set("email_on_failure", plain(own.email_on_failure));
     set("email_on_retry", plain(own.email_on_retry));

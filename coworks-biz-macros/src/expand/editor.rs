@@ -52,6 +52,10 @@ impl<'a> Words<'a> {
                     self.macros.push(&task.keyword);
                     self.naming(&task.naming);
                 }
+                Statement::Trigger(task) => {
+                    self.macros.push(&task.keyword);
+                    self.naming(&task.naming);
+                }
                 Statement::Call(task) => self.naming(&task.naming),
                 Statement::Function(task) if task.item.sig.generics.params.is_empty() => {
                     self.functions.push(&task.item.sig.ident);

@@ -1,10 +1,12 @@
 //! From the model to code: a type with a static DAG behind it.
 
 mod bodies;
+mod callbacks;
 mod calls;
 mod dag;
 mod editor;
 mod runners;
+mod triggers;
 mod values;
 
 use std::collections::HashSet;
@@ -82,6 +84,7 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
         let under = runtime_under(ty.span());
         quote_spanned!(ty.span()=> #under::task::default_conf::<#ty>)
     }));
+    let triggered = triggered(biz);
     quote! {
         #(#attributes)*
         #[allow(non_camel_case_types)]
@@ -102,6 +105,7 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
             static __DEFINITION: #rt::task::Definition = #rt::task::Definition {
                 dag: &__DAG,
                 bodies: __BODIES,
+                callbacks: __CALLBACKS,
                 conf: #conf,
                 default_conf: #default_conf,
                 required: #required,
@@ -110,10 +114,24 @@ fn emit(biz: &Biz, dag: &TokenStream, bodies: &TokenStream, errors: TokenStream)
             impl #rt::task::Biz for #name {
                 const DEFINITION: &'static #rt::task::Definition = &__DEFINITION;
             }
+            #triggered
         };
 
         #errors
     }
+}
+
+/// What another biz may trigger it with.
+fn triggered(biz: &Biz) -> TokenStream {
+    let (rt, name) = (runtime_name(), &biz.name);
+    let takes = match &biz.conf {
+        Some(ty) => quote!(impl #rt::task::TakesConf<#ty> for #name {}),
+        None => quote!(impl<__T: #rt::value::Output> #rt::task::TakesConf<__T> for #name {}),
+    };
+    // One with a schedule has a default.
+    let without = biz.conf.is_none() || biz.options.schedule.is_some();
+    let without = without.then(|| quote!(impl #rt::task::NeedsNoConf for #name {}));
+    quote!(#takes #without)
 }
 
 /// How emitted code calls the runtime.

@@ -245,7 +245,7 @@ fn collect<'a>(block: &'a Block, scope: usize, scopes: &mut usize, orders: &mut 
                 *scopes += 1;
                 collect(&group.body, *scopes, scopes, orders);
             }
-            Statement::Tech(_) | Statement::Call(_) | Statement::Function(_) => {}
+            Statement::Tech(_) | Statement::Trigger(_) | Statement::Call(_) | Statement::Function(_) => {}
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::errors::Errors;
 use crate::parse::call::{self, Service};
 use crate::parse::function::FunctionTask;
 use crate::parse::options::TaskOptions;
-use crate::parse::plan::{Block, Branch, CallTask, Group, Loop, Statement, Tail, TechTask, Test, callee};
+use crate::parse::plan::{
+    Block, Branch, CallTask, Group, Loop, Statement, Tail, TechTask, Test, TriggerTask, callee,
+};
 use crate::parse::{line, uses};
 
 impl<'a> Builder<'a> {
@@ -27,6 +29,7 @@ impl<'a> Builder<'a> {
         for statement in &block.statements {
             match statement {
                 Statement::Tech(task) => name(task.naming.name.as_ref()),
+                Statement::Trigger(task) => name(task.naming.name.as_ref()),
                 Statement::Call(task) => name(task.naming.name.as_ref().or(callee(&task.call))),
                 Statement::Function(task) => name(Some(&task.item.sig.ident)),
                 Statement::Branch(branch) => name(branch.naming.name.as_ref()),
@@ -50,7 +53,7 @@ impl<'a> Builder<'a> {
                 Statement::Branch(branch) => branch.arms.iter().for_each(|arm| self.survey(&arm.body)),
                 Statement::Loop(each) => self.survey(&each.body),
                 Statement::Group(group) => self.survey(&group.body),
-                Statement::Order(_) => {}
+                Statement::Trigger(_) | Statement::Order(_) => {}
             }
         }
     }
@@ -72,6 +75,7 @@ impl<'a> Builder<'a> {
             };
             let task = match statement {
                 Statement::Tech(task) => Some(self.tech(task, place, errors)),
+                Statement::Trigger(task) => Some(self.trigger(task, place, errors)),
                 Statement::Call(task) => {
                     Some(self.call(task, place, matches!(block.tail, Tail::Last(_)) && last, errors))
                 }
@@ -210,6 +214,25 @@ impl<'a> Builder<'a> {
                 }
             }
         }
+    }
+
+    fn trigger(&mut self, task: &'a TriggerTask, place: Place, errors: &mut Errors) -> usize {
+        let (name, span) = match &task.naming.name {
+            Some(name) => (name.unraw().to_string(), name.span()),
+            None => {
+                let biz = task.call.biz.segments.last().map(|last| last.ident.unraw().to_string());
+                let name = format!("trigger_{}", biz.unwrap_or_default());
+                (self.free_name(&name), task.keyword.span())
+            }
+        };
+        let options = task.naming.options.clone().unwrap_or_default();
+        let id = self.id(&name, &options, place);
+        let kind = Kind::Trigger(task, vec![]);
+        let index = self.push(id, span, kind, Output::Written(&task.output), place);
+        self.role(index..index + 1, &options);
+        self.tasks[index].options = options;
+        self.one(name, index, place, errors);
+        index
     }
 
     /// A call at the end of an arm stands where it cannot be given a name.

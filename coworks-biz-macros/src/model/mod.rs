@@ -20,7 +20,7 @@ use crate::errors::Errors;
 use crate::parse::Biz;
 use crate::parse::function::{FunctionTask, Parameter};
 use crate::parse::options::TaskOptions;
-use crate::parse::plan::{Branch, Loop, TechTask};
+use crate::parse::plan::{Branch, Loop, TechTask, TriggerTask};
 
 /// The graph.
 pub struct Model<'a> {
@@ -71,6 +71,7 @@ pub enum Kind<'a> {
     /// With the index of its group's `call`.
     Wait(usize),
     Read(usize),
+    Trigger(&'a TriggerTask, Vec<Use>),
     Branch {
         branch: &'a Branch,
         uses: Vec<Use>,

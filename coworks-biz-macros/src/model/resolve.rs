@@ -90,6 +90,12 @@ impl<'a> Builder<'a> {
                     self.refuse_members(index, task.call.expressions(), errors);
                     self.uses(index, names, &mut inputs, errors);
                 }
+                Kind::Trigger(task, _) => {
+                    let conf = &task.call.conf;
+                    self.refuse_calls(conf, errors);
+                    self.refuse_members(index, conf, errors);
+                    self.uses(index, uses::of_all(conf), &mut inputs, errors);
+                }
                 // Where they send again, the inputs are those of the `call`.
                 Kind::Wait(_) | Kind::Read(_) => {}
                 Kind::Join { .. } => continue,
@@ -211,7 +217,10 @@ impl<'a> Builder<'a> {
         }
         let count = found.len();
         match &mut self.tasks[of].kind {
-            Kind::Invoke { uses, .. } | Kind::Branch { uses, .. } | Kind::Map { uses, .. } => *uses = found,
+            Kind::Invoke { uses, .. }
+            | Kind::Branch { uses, .. }
+            | Kind::Map { uses, .. }
+            | Kind::Trigger(_, uses) => *uses = found,
             Kind::Call(_, lazy) | Kind::Sensor(_, lazy) | Kind::Submit(_, lazy) => {
                 *lazy = Lazy { uses: found, transformed: lazy.transformed };
             }

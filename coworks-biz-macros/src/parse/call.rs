@@ -27,6 +27,7 @@ pub struct TechCall {
     /// `None` where it is not said: then that of the service's type, or JSON.
     pub accept: Option<String>,
     pub request_timeout: Duration,
+    pub log_response: bool,
 }
 
 /// How its answer comes.

@@ -25,8 +25,8 @@ const OPTIONS: &[&str] = &[
     "headers",
     "accept",
     "request_timeout",
+    "log_response",
 ];
-const PLANNED: &[&str] = &["log_response"];
 const ASYNC_OPTIONS: &[&str] = &["timeout", "bucket", "keep", "transformer"];
 const SENSOR_OPTIONS: &[&str] = &["timeout", "poke_interval", "until"];
 const SERVICES: [&str; 4] = ["api_id", "cws_name", "url", "service"];
@@ -50,7 +50,6 @@ impl Keys<'_> {
 }
 
 #[derive(Default)]
-
 pub(super) struct Given {
     api_id: Option<String>,
     stage: Option<String>,
@@ -66,6 +65,7 @@ pub(super) struct Given {
     pub(super) headers: Option<Expr>,
     pub(super) accept: Option<String>,
     pub(super) request_timeout: Option<Duration>,
+    pub(super) log_response: bool,
     pub(super) timeout: Option<Duration>,
     pub(super) bucket: Option<String>,
     pub(super) keep: bool,
@@ -102,6 +102,10 @@ impl Given {
             "headers" => self.headers = Some(headers(setting.value()?)?),
             "accept" => self.accept = text()?,
             "request_timeout" => self.request_timeout = duration()?,
+            "log_response" => {
+                setting.flag()?;
+                self.log_response = true;
+            }
             "timeout" => self.timeout = duration()?,
             "bucket" => self.bucket = text()?,
             "keep" => {
@@ -256,7 +260,7 @@ impl Options {
                 format!("{} has no option `body`; did you mean `json` or `data`?", self.written()),
             );
         } else {
-            unknown(self.written(), &setting.key, &[OPTIONS, self.own()].concat(), PLANNED, errors);
+            unknown(self.written(), &setting.key, &[OPTIONS, self.own()].concat(), errors);
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod path;
 pub mod plan;
 mod read;
 mod tech;
+pub mod trigger;
 pub mod uses;
 pub mod value;
 pub mod written;

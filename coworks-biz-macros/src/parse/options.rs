@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use syn::parse::{ParseStream, Parser};
-use syn::{Expr, Ident, LitStr, Path, Token, ext::IdentExt};
+use syn::{Expr, ExprPath, Ident, LitStr, Path, Token, ext::IdentExt};
 
 use super::value::{self, Schedule};
 use crate::errors::{Errors, did_you_mean};
@@ -23,7 +23,7 @@ impl Setting {
             Some(_) if input.peek(syn::token::Brace) && input.fork().parse::<Expr>().is_err() => {
                 let group: proc_macro2::Group = input.parse()?;
                 let how = match key.to_string().as_str() {
-                    "json" => "JSON is written `json!({ \"key\": value })`",
+                    "json" | "conf" => "JSON is written `json!({ \"key\": value })`",
                     _ => "pairs are written `[(\"key\", value)]`",
                 };
                 return Err(syn::Error::new(group.span_open(), how));
@@ -79,15 +79,11 @@ fn skip(input: ParseStream) {
     let _ = input.parse::<proc_macro2::TokenStream>();
 }
 
-/// Says that a macro has no such option, or has it only in a later version.
-pub fn unknown(what: &str, key: &Ident, known: &[&str], planned: &[&str], errors: &mut Errors) {
+/// Says that a macro has no such option.
+pub fn unknown(what: &str, key: &Ident, known: &[&str], errors: &mut Errors) {
     let name = key.unraw().to_string();
-    if planned.contains(&name.as_str()) {
-        errors.under(key.span(), format!("`{name}` of {what} is not supported by this version yet"));
-    } else {
-        let meant = did_you_mean(&name, known.iter().copied());
-        errors.under(key.span(), format!("{what} has no option `{name}`{meant}"));
-    }
+    let meant = did_you_mean(&name, known.iter().copied());
+    errors.under(key.span(), format!("{what} has no option `{name}`{meant}"));
 }
 
 /// The options of a task; what is `None` is as the biz says.
@@ -103,9 +99,33 @@ pub struct TaskOptions {
     pub max_retry_delay: Option<Duration>,
     pub execution_timeout: Option<Duration>,
     pub trigger_rule: Option<&'static str>,
+    pub pool: Option<String>,
+    pub priority_weight: Option<i32>,
+    pub max_active_tis_per_dag: Option<u32>,
+    pub wait_for_downstream: Option<bool>,
     pub email: Option<Vec<String>>,
     pub email_on_failure: Option<bool>,
     pub email_on_retry: Option<bool>,
+    pub callbacks: Callbacks,
+}
+
+/// What is called once an attempt has ended.
+#[derive(Default, Clone)]
+pub struct Callbacks {
+    pub on_failure: Option<ExprPath>,
+    pub on_retry: Option<ExprPath>,
+    pub on_success: Option<ExprPath>,
+}
+
+impl Callbacks {
+    /// The same, with what `other` says where this says nothing.
+    pub fn or(self, other: &Self) -> Self {
+        Self {
+            on_failure: self.on_failure.or_else(|| other.on_failure.clone()),
+            on_retry: self.on_retry.or_else(|| other.on_retry.clone()),
+            on_success: self.on_success.or_else(|| other.on_success.clone()),
+        }
+    }
 }
 
 const TASK: &[&str] = &[
@@ -115,23 +135,20 @@ const TASK: &[&str] = &[
     "max_retry_delay",
     "execution_timeout",
     "trigger_rule",
-    "email",
-    "email_on_failure",
-    "email_on_retry",
-];
-
-/// Those that are of one task, and no default for all of a biz.
-const OWN: &[&str] = &["id", "setup", "teardown"];
-
-const TASK_PLANNED: &[&str] = &[
     "pool",
     "priority_weight",
     "max_active_tis_per_dag",
     "wait_for_downstream",
+    "email",
+    "email_on_failure",
+    "email_on_retry",
     "on_failure_callback",
     "on_retry_callback",
     "on_success_callback",
 ];
+
+/// Those that are of one task, and no default for all of a biz.
+const OWN: &[&str] = &["id", "setup", "teardown"];
 
 impl TaskOptions {
     /// Reads the tokens of `#[task(..)]`.
@@ -140,7 +157,7 @@ impl TaskOptions {
         for setting in settings(input, errors) {
             match options.set_own(&setting).and_then(|known| Ok(known || options.set(&setting)?)) {
                 Ok(true) => {}
-                Ok(false) => unknown("`#[task]`", &setting.key, &[TASK, OWN].concat(), TASK_PLANNED, errors),
+                Ok(false) => unknown("`#[task]`", &setting.key, &[TASK, OWN].concat(), errors),
                 Err(error) => errors.add(error),
             }
         }
@@ -159,9 +176,15 @@ impl TaskOptions {
             max_retry_delay: None,
             execution_timeout: None,
             trigger_rule: None,
+            pool: None,
+            priority_weight: None,
+            max_active_tis_per_dag: None,
+            wait_for_downstream: None,
             email: None,
             email_on_failure: None,
             email_on_retry: None,
+            // They are no part of the DAG.
+            callbacks: _,
         } = self
         else {
             return false;
@@ -181,16 +204,21 @@ impl TaskOptions {
             max_retry_delay: self.max_retry_delay.or(other.max_retry_delay),
             execution_timeout: self.execution_timeout.or(other.execution_timeout),
             trigger_rule: self.trigger_rule.or(other.trigger_rule),
+            pool: self.pool.or_else(|| other.pool.clone()),
+            priority_weight: self.priority_weight.or(other.priority_weight),
+            max_active_tis_per_dag: self.max_active_tis_per_dag.or(other.max_active_tis_per_dag),
+            wait_for_downstream: self.wait_for_downstream.or(other.wait_for_downstream),
             email: self.email.or_else(|| other.email.clone()),
             email_on_failure: self.email_on_failure.or(other.email_on_failure),
             email_on_retry: self.email_on_retry.or(other.email_on_retry),
+            callbacks: self.callbacks.or(&other.callbacks),
         }
     }
 
     /// Takes a setting in that is of one task; `false` when it is none of these.
     fn set_own(&mut self, setting: &Setting) -> syn::Result<bool> {
         match setting.key.to_string().as_str() {
-            "id" => self.id = Some(task_id(setting.value()?)?),
+            "id" => self.id = Some(value::name(setting.value()?, "a task id")?),
             "setup" => {
                 setting.flag()?;
                 self.setup = true;
@@ -212,9 +240,18 @@ impl TaskOptions {
             "max_retry_delay" => self.max_retry_delay = Some(value::duration(setting.value()?)?),
             "execution_timeout" => self.execution_timeout = Some(value::limit(setting.value()?)?),
             "trigger_rule" => self.trigger_rule = Some(value::trigger_rule(setting.value()?)?),
+            "pool" => self.pool = Some(value::name(setting.value()?, "the name of a pool")?.value()),
+            "priority_weight" => self.priority_weight = Some(value::integer(setting.value()?)?),
+            "max_active_tis_per_dag" => {
+                self.max_active_tis_per_dag = Some(value::count(setting.value()?)?);
+            }
+            "wait_for_downstream" => self.wait_for_downstream = Some(value::boolean(setting.value()?)?),
             "email" => self.email = Some(value::addresses(setting.value()?)?),
             "email_on_failure" => self.email_on_failure = Some(value::boolean(setting.value()?)?),
             "email_on_retry" => self.email_on_retry = Some(value::boolean(setting.value()?)?),
+            "on_failure_callback" => self.callbacks.on_failure = Some(value::callback(setting.value()?)?),
+            "on_retry_callback" => self.callbacks.on_retry = Some(value::callback(setting.value()?)?),
+            "on_success_callback" => self.callbacks.on_success = Some(value::callback(setting.value()?)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -229,6 +266,10 @@ pub struct BizOptions {
     pub start_date: Option<i64>,
     pub end_date: Option<i64>,
     pub catchup: bool,
+    pub max_active_runs: Option<u32>,
+    pub max_active_tasks: Option<u32>,
+    pub dagrun_timeout: Option<Duration>,
+    pub depends_on_past: bool,
     pub tags: Vec<String>,
     pub owner: String,
     pub dag_id: Option<String>,
@@ -237,10 +278,21 @@ pub struct BizOptions {
     pub task: TaskOptions,
 }
 
-const BIZ: &[&str] =
-    &["schedule", "timezone", "start_date", "end_date", "catchup", "tags", "owner", "dag_id", "crate"];
-
-const BIZ_PLANNED: &[&str] = &["max_active_runs", "max_active_tasks", "dagrun_timeout", "depends_on_past"];
+const BIZ: &[&str] = &[
+    "schedule",
+    "timezone",
+    "start_date",
+    "end_date",
+    "catchup",
+    "max_active_runs",
+    "max_active_tasks",
+    "dagrun_timeout",
+    "depends_on_past",
+    "tags",
+    "owner",
+    "dag_id",
+    "crate",
+];
 
 impl BizOptions {
     /// Reads the tokens of `#[biz(..)]`.
@@ -267,9 +319,7 @@ impl BizOptions {
                     errors.under(key.span(), message);
                 }
                 Ok(false) => {
-                    let known = [BIZ, TASK].concat();
-                    let planned = [BIZ_PLANNED, TASK_PLANNED].concat();
-                    unknown("`#[biz]`", &setting.key, &known, &planned, errors);
+                    unknown("`#[biz]`", &setting.key, &[BIZ, TASK].concat(), errors);
                 }
                 Err(error) => errors.add(error),
             }
@@ -291,7 +341,23 @@ impl BizOptions {
                 "`catchup` fills the runs missed since `start_date`, and this biz has no `start_date`",
             );
         }
+        options.continuous(&settings, errors);
         options
+    }
+
+    /// A biz that runs again as soon as it has ended runs once at a time.
+    fn continuous(&mut self, settings: &[Setting], errors: &mut Errors) {
+        if self.schedule != Some(Schedule::Continuous) {
+            return;
+        }
+        let given = self.max_active_runs.replace(1);
+        if given.is_some_and(|given| given != 1)
+            && let Some(setting) = settings.iter().find(|setting| setting.key == "max_active_runs")
+        {
+            let how = "`@continuous` begins a run once the last one has ended, so that one runs at a time: \
+                       `max_active_runs` is 1, and may be left away";
+            errors.under(setting.key.span(), how);
+        }
     }
 
     fn set(&mut self, setting: &Setting, dates: &mut Dates) -> syn::Result<bool> {
@@ -301,9 +367,13 @@ impl BizOptions {
             "start_date" => dates.start = Some(value::date(setting.value()?)?),
             "end_date" => dates.end = Some(value::date(setting.value()?)?),
             "catchup" => self.catchup = value::boolean(setting.value()?)?,
+            "max_active_runs" => self.max_active_runs = Some(value::count(setting.value()?)?),
+            "max_active_tasks" => self.max_active_tasks = Some(value::count(setting.value()?)?),
+            "dagrun_timeout" => self.dagrun_timeout = Some(value::limit(setting.value()?)?),
+            "depends_on_past" => self.depends_on_past = value::boolean(setting.value()?)?,
             "tags" => self.tags = value::strings(setting.value()?)?,
             "owner" => self.owner = value::string(setting.value()?)?.value(),
-            "dag_id" => self.dag_id = Some(dag_id(setting.value()?)?),
+            "dag_id" => self.dag_id = Some(value::name(setting.value()?, "a DAG id")?.value()),
             "crate" => self.krate = Some(path(setting.value()?)?),
             _ => return Ok(false),
         }
@@ -315,16 +385,6 @@ impl BizOptions {
 struct Dates {
     start: Option<(LitStr, chrono::NaiveDateTime)>,
     end: Option<(LitStr, chrono::NaiveDateTime)>,
-}
-
-fn dag_id(value: &Expr) -> syn::Result<String> {
-    let text = value::string(value)?;
-    let id = text.value();
-    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if id.is_empty() || !id.chars().all(fits) {
-        return Err(syn::Error::new(text.span(), "a DAG id is made of letters, digits, `.`, `_` and `-`"));
-    }
-    Ok(id)
 }
 
 fn path(value: &Expr) -> syn::Result<Path> {
@@ -347,14 +407,4 @@ fn names(value: &Expr) -> syn::Result<Vec<Ident>> {
         one => name(one).map(|name| vec![name]),
     };
     names.filter(|names| !names.is_empty()).ok_or_else(|| syn::Error::new_spanned(value, HOW))
-}
-
-fn task_id(value: &Expr) -> syn::Result<LitStr> {
-    let text = value::string(value)?;
-    let id = text.value();
-    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if id.is_empty() || !id.chars().all(fits) {
-        return Err(syn::Error::new(text.span(), "a task id is made of letters, digits, `.`, `_` and `-`"));
-    }
-    Ok(text)
 }

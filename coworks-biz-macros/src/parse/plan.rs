@@ -7,6 +7,7 @@ use super::call::TechCall;
 use super::function::FunctionTask;
 use super::options::TaskOptions;
 use super::order::Order;
+use super::trigger::TriggerCall;
 
 /// Statements between braces.
 #[derive(Default)]
@@ -30,7 +31,7 @@ impl Block {
                 Statement::Branch(branch) => branch.arms.iter().for_each(|arm| arm.body.collect(functions)),
                 Statement::Loop(each) => each.body.collect(functions),
                 Statement::Group(group) => group.body.collect(functions),
-                Statement::Tech(_) | Statement::Call(_) | Statement::Order(_) => {}
+                Statement::Tech(_) | Statement::Trigger(_) | Statement::Call(_) | Statement::Order(_) => {}
             }
         }
     }
@@ -53,6 +54,7 @@ pub enum Tail {
 /// What a line of the body says.
 pub enum Statement {
     Tech(Box<TechTask>),
+    Trigger(Box<TriggerTask>),
     Call(Box<CallTask>),
     Function(Box<FunctionTask>),
     Branch(Box<Branch>),
@@ -75,6 +77,16 @@ pub struct TechTask {
     pub naming: Naming,
     pub call: TechCall,
     /// The word `tech` or `sensor`.
+    pub keyword: Ident,
+}
+
+/// `let run = trigger!(invoicing, ..);`
+pub struct TriggerTask {
+    pub naming: Naming,
+    /// The type of its output, which is always the same.
+    pub output: Type,
+    pub call: TriggerCall,
+    /// The word `trigger`.
     pub keyword: Ident,
 }
 

@@ -3,13 +3,16 @@
 use proc_macro2::{Span, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{Arm as MatchArm, Attribute, Expr, ExprCall, ExprIf, Item, Local, Macro, Pat, Stmt};
+use syn::{Arm as MatchArm, Attribute, Expr, ExprCall, ExprIf, Ident, Item, Local, Macro, Pat, Stmt};
 
 use super::call::{Form, TechCall};
 use super::function::{self, FunctionTask};
 use super::options::TaskOptions;
 use super::order::Order;
-use super::plan::{Arm, Block, Branch, CallTask, Group, Loop, Naming, Statement, Tail, TechTask, Test};
+use super::plan::{
+    Arm, Block, Branch, CallTask, Group, Loop, Naming, Statement, Tail, TechTask, Test, TriggerTask,
+};
+use super::trigger::{self, TriggerCall};
 use super::written::{self, Names};
 use crate::errors::Errors;
 
@@ -219,6 +222,7 @@ impl Reader {
         let form = match keyword.to_string().as_str() {
             "tech" => Form::Tech,
             "sensor" => Form::Sensor,
+            "trigger" => return self.trigger(naming, mac, keyword, errors),
             _ if naming.name.is_some() => {
                 errors.at(
                     mac,
@@ -234,6 +238,19 @@ impl Reader {
         self.calls.find(mac);
         let call = TechCall::parse(mac.tokens.clone(), form, keyword.span(), errors)?;
         Some(Statement::Tech(Box::new(TechTask { naming, call, keyword: keyword.clone() })))
+    }
+
+    fn trigger(
+        &mut self,
+        naming: Naming,
+        mac: &Macro,
+        keyword: &Ident,
+        errors: &mut Errors,
+    ) -> Option<Statement> {
+        self.calls.find(mac);
+        let output = trigger::output(naming.output.as_ref(), errors);
+        let call = TriggerCall::parse(mac.tokens.clone(), keyword.span(), errors)?;
+        Some(Statement::Trigger(Box::new(TriggerTask { naming, output, call, keyword: keyword.clone() })))
     }
 
     fn call(&mut self, naming: Naming, call: ExprCall, errors: &mut Errors) -> Option<Statement> {

@@ -113,6 +113,7 @@ impl TechCall {
             headers: given.headers,
             accept: given.accept,
             request_timeout: given.request_timeout.unwrap_or(Duration::from_secs(30)),
+            log_response: given.log_response,
         })
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 use chrono_tz::Tz;
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, Expr, ExprLit, Lit, LitStr, Result};
+use syn::{Error, Expr, ExprLit, ExprPath, ExprUnary, Lit, LitStr, Result, UnOp};
 
 use super::cron;
 use crate::errors::{did_you_mean, did_you_mean_or_all};
@@ -29,6 +29,51 @@ pub fn number(value: &Expr) -> Result<u32> {
     match value {
         Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse(),
         _ => Err(Error::new_spanned(value, "this must be a whole number, such as `3`")),
+    }
+}
+
+/// A number of things of which there is at least one.
+pub fn count(value: &Expr) -> Result<u32> {
+    match number(value)? {
+        0 => Err(Error::new_spanned(value, "this must be at least `1`: with none, nothing would ever run")),
+        count => Ok(count),
+    }
+}
+
+/// A whole number, which may be below zero.
+pub fn integer(value: &Expr) -> Result<i32> {
+    let (digits, sign) = match value {
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => (&**expr, "-"),
+        digits => (digits, ""),
+    };
+    match digits {
+        // With its sign, for there is one more below zero than above.
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) if number.suffix().is_empty() => {
+            format!("{sign}{}", number.base10_digits()).parse().map_err(|_| {
+                Error::new_spanned(value, format!("this must be between `{}` and `{}`", i32::MIN, i32::MAX))
+            })
+        }
+        _ => Err(Error::new_spanned(value, "this must be a whole number, such as `3` or `-3`")),
+    }
+}
+
+/// A name of letters, digits, `.`, `_` and `-`, of what `what` says.
+pub fn name(value: &Expr, what: &str) -> Result<LitStr> {
+    let text = string(value)?;
+    let written = text.value();
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match written.is_empty() || !written.chars().all(fits) {
+        true => Err(Error::new(text.span(), format!("{what} is made of letters, digits, `.`, `_` and `-`"))),
+        false => Ok(text),
+    }
+}
+
+/// The name of a function that is called once an attempt has ended.
+pub fn callback(value: &Expr) -> Result<ExprPath> {
+    const HOW: &str = "a callback is the name of a function: `async fn alert(ctx: Context) -> Result<()>`";
+    match value {
+        Expr::Path(path) => Ok(path.clone()),
+        _ => Err(Error::new_spanned(value, HOW)),
     }
 }
 

@@ -12,7 +12,7 @@ use super::live::Live;
 use super::message::{Ended, Message};
 use crate::run::{Event, Key, State};
 use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write};
-use crate::task::{Attempt, End, Wait, attempt};
+use crate::task::{Attempt, Awaited, End, Wait, attempt};
 use crate::value::{Json, RETURN_VALUE};
 
 /// A list whose end waits until its items are written.
@@ -124,9 +124,10 @@ impl Core {
         self.step(run, Event::Ended(key, end.ending), None);
         self.announce(run, key, &end.log);
         match end.wait {
-            Some(Wait { object: Some(_), .. }) => self.effects.push(Effect::Watch { run, key }),
-            Some(Wait { object: None, until }) => self.wake(run, key, until),
-            None => {}
+            Some(Wait { what: Awaited::Object(_), .. }) => self.effects.push(Effect::Watch { run, key }),
+            Some(Wait { what: Awaited::Moment, until: Some(until) }) => self.wake(run, key, until),
+            Some(Wait { what: Awaited::Run(awaited), until }) => self.await_run(run, key, awaited, until),
+            Some(Wait { what: Awaited::Moment, until: None }) | None => {}
         }
         // A try to come may still want what this one did not take.
         let over = |live: &Live| live.instance(key).state.is_some_and(State::is_final);

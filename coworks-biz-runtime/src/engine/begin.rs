@@ -7,11 +7,12 @@ use tokio::sync::watch;
 
 use super::core::{Alarm, Core, Effect, exact, now};
 use super::live::Live;
+use super::message::Message;
 use super::past::keyed;
 use super::{EngineError, Mode, Refusal, RunHandle, Trigger, versions};
 use crate::run::{Event, Key, RunState, State};
 use crate::store::{RunRecord, RunType, StoreError, TaskRecord, WaitsFor, Which, Write};
-use crate::task::Definition;
+use crate::task::{Definition, Resume};
 use crate::tech::Token;
 use crate::value::Json;
 
@@ -62,6 +63,41 @@ impl Core {
             holds: false,
         })?;
         Ok(self.handle_of(&record))
+    }
+
+    /// What a task triggers: the same key gives the same run, whatever its conf is now.
+    pub(super) fn start_for_task(
+        &mut self,
+        dag_id: &str,
+        conf: Option<Json>,
+        key: String,
+    ) -> Result<RunHandle, EngineError> {
+        let definition = self.dags[self.dag(dag_id)?].definition;
+        let trigger = Trigger { conf: None, logical_date: None, idempotency_key: Some(key) };
+        match self.triggered_before(definition.dag.dag_id, &trigger)? {
+            Some(run) => Ok(self.handle_of(&run)),
+            None => self.trigger(definition, Trigger { conf, ..trigger }),
+        }
+    }
+
+    /// Has a task instance called again when a run has ended, or at its deadline.
+    pub(super) fn await_run(&mut self, run: i64, key: Key, awaited: i64, until: Option<DateTime<Utc>>) {
+        let ended = match self.runs.get(&awaited) {
+            Some(live) => live.run.state().is_final(),
+            // A run that cannot be read is looked at by the task itself.
+            None => match self.writer.runs(Which::Number(awaited)) {
+                Ok(runs) => runs.first().is_none_or(|run| run.state.is_final()),
+                Err(_) => true,
+            },
+        };
+        if ended {
+            // Behind the commit of what it waits for.
+            return self.shared.tell(Message::Due { run, key, resume: Resume::Arrived });
+        }
+        self.awaited.entry(awaited).or_default().push((run, key));
+        if let Some(until) = until {
+            self.wake(run, key, until);
+        }
     }
 
     /// Records a new run. It begins at once where it may, and else waits for its turn.
@@ -418,7 +454,7 @@ impl Core {
             Some(WaitsFor::Object(_)) => self.effects.push(Effect::Watch { run, key }),
             // It may have ended meanwhile: the task itself looks.
             Some(WaitsFor::Run { .. }) => {
-                self.step(run, Event::Due(key), Some(crate::task::Resume::Interrupted));
+                self.step(run, Event::Due(key), Some(Resume::Interrupted));
                 return;
             }
             None => self.wake(run, key, record.due_at.unwrap_or_default()),

@@ -275,7 +275,11 @@ impl Core {
         loop {
             let refusal = || Refusal::Trouble(self.trouble.clone().unwrap_or_default()).into();
             match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Message::Trigger { reply, .. } | Message::Resume { reply, .. }) => {
+                Ok(
+                    Message::Trigger { reply, .. }
+                    | Message::Start { reply, .. }
+                    | Message::Resume { reply, .. },
+                ) => {
                     drop(reply.send(Err(refusal())));
                 }
                 Ok(Message::Order { order: Order::Status, reply }) => drop(reply.send(Ok(self.status()))),
@@ -319,6 +323,10 @@ impl Core {
         match message {
             Message::Trigger { definition, trigger, reply } => {
                 let answer = self.trigger(definition, trigger);
+                self.answer(reply, answer);
+            }
+            Message::Start { dag_id, conf, key, reply } => {
+                let answer = self.start_for_task(&dag_id, conf, key);
                 self.answer(reply, answer);
             }
             Message::Resume { dag_id, run_id, reply } => {

@@ -9,13 +9,16 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 #[cfg(feature = "s3")]
 use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
+use super::EngineError;
 use super::message::Message;
 use super::outbox::Ways;
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
+use crate::run::RunState;
 use crate::store::{Blobs, LogRecord, Reader, StoreError, Stored, Writer};
-use crate::task::{Attempt, DagRun, Host};
+use crate::task::{Attempt, DagRun, Host, Triggered};
 use crate::tech::Client;
 use crate::value::Json;
 
@@ -181,6 +184,34 @@ impl Host for RunHost {
         let (shared, number) = (Arc::clone(&self.shared), run.number);
         let (list, task_id, key) = (list.to_owned(), task_id.to_owned(), key.to_owned());
         reading(move || shared.read(|reader| reader.mapped_xcoms(number, &list, &task_id, &key)))
+    }
+
+    fn trigger<'a>(
+        &'a self,
+        dag_id: &'a str,
+        conf: Option<Json>,
+        idempotency_key: String,
+    ) -> BoxFuture<'a, Result<Triggered>> {
+        let (reply, answer) = oneshot::channel();
+        let (dag_id, key) = (dag_id.to_owned(), idempotency_key);
+        self.shared.tell(Message::Start { dag_id, conf, key, reply });
+        async move {
+            match answer.await {
+                Ok(Ok(handle)) => {
+                    Ok(Triggered { run_id: handle.run.run_id.to_string(), number: handle.run.number })
+                }
+                // The same would be refused again.
+                Ok(Err(EngineError::Refused(refusal))) => Err(Error::fatal(refusal)),
+                Ok(Err(error)) => Err(Error::msg(error)),
+                Err(_) => Err(Error::msg("the engine has stopped")),
+            }
+        }
+        .boxed()
+    }
+
+    fn run_state<'a>(&'a self, number: i64) -> BoxFuture<'a, Result<Option<RunState>>> {
+        let shared = Arc::clone(&self.shared);
+        reading(move || shared.read(|reader| Ok(reader.run(number)?.map(|run| run.state))))
     }
 
     fn log(&self, attempt: &Attempt, records: String) {

@@ -8,7 +8,7 @@ use super::host::Outputs;
 use crate::dag::Task;
 use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, Standing, Start, State, Stop};
 use crate::store::{RunRecord, TaskRecord, WaitsFor};
-use crate::task::{Attempt, DagRun, DataInterval, Definition, Resume, Wait};
+use crate::task::{Attempt, Awaited, DagRun, DataInterval, Definition, Resume, Wait};
 use crate::value::{Json, Object};
 
 #[derive(Debug)]
@@ -162,8 +162,12 @@ impl Live {
 
     pub(super) fn note_wait(&mut self, key: Key, wait: &Wait) {
         let notes = self.notes_mut(key);
-        notes.due_at = Some(wait.until);
-        notes.waits_for = wait.object.clone().map(|object| Box::new(WaitsFor::Object(object)));
+        notes.due_at = wait.until;
+        notes.waits_for = match &wait.what {
+            Awaited::Moment => None,
+            Awaited::Object(object) => Some(Box::new(WaitsFor::Object(object.clone()))),
+            Awaited::Run(run) => Some(Box::new(WaitsFor::Run { run: *run })),
+        };
     }
 
     /// The object that a task waits for, and since when and until when.

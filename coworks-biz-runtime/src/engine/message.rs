@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::run::Key;
 use crate::store::{LogRecord, Stored};
 use crate::task::{Definition, End, Resume};
+use crate::value::Json;
 #[cfg(feature = "s3")]
 use crate::value::Object;
 
@@ -16,6 +17,13 @@ pub(super) enum Message {
     Trigger {
         definition: &'static Definition,
         trigger: Trigger,
+        reply: Reply,
+    },
+    /// A task triggers another DAG; the same key gives the same run again.
+    Start {
+        dag_id: String,
+        conf: Option<Json>,
+        key: String,
         reply: Reply,
     },
     Resume {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::core::{Alarm, Core, Effect, now};
-use super::host::Shared;
-use super::live::Live;
+use super::host::{Outputs, RunHost, Shared};
+use super::live::{Live, dag_run};
 use super::message::Message;
 use crate::config::Config;
 use crate::error::{Error, Retry};
@@ -19,7 +19,8 @@ use crate::error::{Error, Retry};
 use crate::notify::Mailer;
 use crate::notify::{FailedTask, Notice, RunFailed, Subject, TaskNotice, Webhook, excerpt, host};
 use crate::run::{Key, RunState, State};
-use crate::store::{NoticeRecord, StoreError, Write};
+use crate::store::{LogRecord, NoticeRecord, StoreError, Write};
+use crate::task::{Attempt, Callback, DagRun, Definition, callback};
 
 /// So often one thing is told before it is given up: with the pauses between, for about six hours.
 const TRIES: u32 = 10;
@@ -33,6 +34,26 @@ const AT_ONCE: usize = 8;
 enum Job {
     Email { to: Vec<String>, notice: Notice },
     Webhook { notice: Notice },
+    Callback { which: Which, task_id: String, map_index: i32, try_number: u32, exception: Option<String> },
+}
+
+/// Which callback, as it is recorded.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Which {
+    Failure,
+    Retry,
+    Success,
+}
+
+impl From<Which> for Callback {
+    fn from(which: Which) -> Self {
+        match which {
+            Which::Failure => Self::Failure,
+            Which::Retry => Self::Retry,
+            Which::Success => Self::Success,
+        }
+    }
 }
 
 impl Job {
@@ -40,6 +61,7 @@ impl Job {
         match self {
             Self::Email { .. } => "email",
             Self::Webhook { .. } => "webhook",
+            Self::Callback { .. } => "callback",
         }
     }
 }
@@ -89,6 +111,7 @@ impl Ways {
             }
             #[cfg(not(feature = "email"))]
             Job::Email { .. } => Err(Error::fatal("this program was built without e-mail")),
+            Job::Callback { .. } => unreachable!("the engine calls it"),
             Job::Webhook { notice } => match &self.webhook {
                 Some(webhook) => webhook.send(notice).await,
                 None => Err(Error::fatal("COWORKS_WEBHOOK_URL is not set any more")),
@@ -119,6 +142,7 @@ impl Core {
 
     /// Has those told who want to know how an attempt has ended. `log` is the end of its log.
     pub(super) fn announce(&mut self, run: i64, key: Key, log: &str) {
+        self.call_back(run, key);
         let Some(live) = self.runs.get(&run) else { return };
         let (options, state) = (live.node(key).options, live.instance(key).state);
         let (subject, mailed): (fn(TaskNotice) -> Subject, bool) = match state {
@@ -151,6 +175,29 @@ impl Core {
         if hooked {
             self.post(run, &Job::Webhook { notice });
         }
+    }
+
+    /// Has the callback of a task called, where it has one for how the attempt has ended.
+    fn call_back(&mut self, run: i64, key: Key) {
+        let Some(live) = self.runs.get(&run) else { return };
+        let instance = live.instance(key);
+        let which = match instance.state {
+            Some(State::Failed) => Which::Failure,
+            Some(State::UpForRetry) => Which::Retry,
+            Some(State::Success) => Which::Success,
+            _ => return,
+        };
+        if live.definition.callback(key.task, which.into()).is_none() {
+            return;
+        }
+        let job = Job::Callback {
+            which,
+            task_id: live.node(key).task_id.to_owned(),
+            map_index: key.map_index,
+            try_number: instance.try_number,
+            exception: live.error(key).map(str::to_owned),
+        };
+        self.post(run, &job);
     }
 
     /// Has those told who want to know that a run has failed.
@@ -199,12 +246,51 @@ impl Core {
                 return;
             }
         };
-        self.outbox.under_way += 1;
+        let run = record.run;
         let shared = Arc::clone(&self.shared);
+        let Job::Callback { which, task_id, map_index, try_number, exception } = job else {
+            self.outbox.under_way += 1;
+            self.tokio.spawn(async move {
+                let error = shared.ways.tell(&job).await.err();
+                shared.tell(Message::Told { id, error });
+            });
+            return;
+        };
+        // What is not in this program any more is told nothing.
+        let Some((definition, dag_run, outputs)) = self.told_of(run) else { return };
+        let Some(task) = definition.dag.task(&task_id) else { return };
+        let attempt = Attempt {
+            definition,
+            run: dag_run,
+            task,
+            map_index,
+            try_number,
+            last_try: true,
+            generation: 0,
+            started: now(),
+            resume: None,
+        };
+        self.outbox.under_way += 1;
+        let host = RunHost { shared: Arc::clone(&shared), outputs };
         self.tokio.spawn(async move {
-            let error = shared.ways.tell(&job).await.err();
-            shared.tell(Message::Told { id, error });
+            let ended = callback(Arc::new(host), attempt, which.into(), exception).await;
+            if !ended.log.is_empty() {
+                let piece = LogRecord { task_id, map_index, try_number, records: ended.log };
+                shared.tell(Message::Log { run, piece });
+            }
+            // What it said is in the log of the task, and calling it again would tell the same twice.
+            shared.tell(Message::Told { id, error: None });
         });
+    }
+
+    /// The run that somebody is told of, as its tasks see it.
+    fn told_of(&self, run: i64) -> Option<(&'static Definition, Arc<DagRun>, Arc<Outputs>)> {
+        if let Some(live) = self.runs.get(&run) {
+            return Some((live.definition, Arc::clone(&live.dag_run), Arc::clone(&live.outputs)));
+        }
+        let record = self.writer.runs(crate::store::Which::Number(run)).ok()?.pop()?;
+        let definition = self.dags[self.dags.place(&record.dag_id)?].definition;
+        Some((definition, Arc::new(dag_run(definition, &record)), Arc::default()))
     }
 
     /// Somebody has been told, or could not be.

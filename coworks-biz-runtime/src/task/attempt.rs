@@ -61,10 +61,21 @@ pub enum Resume {
 /// What an attempt waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// The object that has to appear; `None` where it is only for the moment to come.
-    pub object: Option<Object>,
-    /// The moment, or the deadline of the object.
-    pub until: DateTime<Utc>,
+    /// What has to come.
+    pub what: Awaited,
+    /// The moment, or the deadline; `None` where there is none, which only a run may have.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// What may be waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Awaited {
+    /// Only the moment.
+    Moment,
+    /// An object that has to appear.
+    Object(Object),
+    /// The end of the run with this number, which may have ended already.
+    Run(i64),
 }
 
 /// How an attempt ended.

@@ -104,8 +104,11 @@ pub struct Context {
     pub dag_run: Arc<DagRun>,
     pub(super) dag: &'static Dag,
     pub(super) key: Key,
+    /// Why the attempt failed, in a callback.
+    pub(super) exception: Option<Arc<str>>,
     pub(super) inputs: Arc<[Input]>,
-    pub(super) pushed: Arc<Mutex<Vec<(String, Json)>>>,
+    /// What is pushed by name; `None` in a callback.
+    pub(super) pushed: Option<Arc<Mutex<Vec<(String, Json)>>>>,
     pub(super) host: Arc<dyn Host>,
 }
 
@@ -144,14 +147,23 @@ impl Context {
         upstream::xcom(&*self.host, self.dag, &self.dag_run, self.key, task, key).await
     }
 
+    /// Why the attempt failed, in an `on_failure_callback` or `on_retry_callback`; `None` elsewhere.
+    pub fn exception(&self) -> Option<&str> {
+        self.exception.as_deref()
+    }
+
     /// Pushes a value under `key`. It is stored with the output of this
-    /// attempt: if the attempt fails, nothing was pushed.
+    /// attempt: if the attempt fails, nothing was pushed. In a callback there is nothing to store it
+    /// with, and it is an error.
     pub async fn xcom_push<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
         if key == RETURN_VALUE {
             return Err(Error::fatal("`return_value` is what the task returns; push under another key"));
         }
+        let Some(pushed) = &self.pushed else {
+            return Err(Error::fatal("a callback pushes nothing: the attempt that it is about has ended"));
+        };
         let json = Json::encode(value)?;
-        let mut pushed = self.pushed.lock().unwrap_or_else(|e| e.into_inner());
+        let mut pushed = pushed.lock().unwrap_or_else(|e| e.into_inner());
         pushed.retain(|(earlier, _)| earlier != key);
         pushed.push((key.to_owned(), json));
         Ok(())

@@ -1,7 +1,7 @@
 //! The members of an asynchronous call: `call > wait > read`, which are one
 //! logical call. The member that finds the answer missing or refused asks again.
 
-use super::attempt::{Attempt, Outcome, Resume, Side, Wait};
+use super::attempt::{Attempt, Awaited, Outcome, Resume, Side, Wait};
 use super::upstream::inputs;
 use super::{Context, Member};
 use crate::error::{Error, Result};
@@ -122,7 +122,8 @@ impl Group<'_> {
     fn answer(&self, first: &Object, object: &Object, bytes: &[u8], last_try: bool) -> Result<Answer> {
         tracing::info!("{} bytes from {object}", bytes.len());
         let (output, what) = (self.call.call.output.as_ref(), &object.to_string());
-        match read_envelope(bytes, &Wanted { output, last_try, what }) {
+        let log = self.call.call.log_response.then_some(&**self.context.host.secrets());
+        match read_envelope(bytes, &Wanted { output, last_try, what, log }) {
             Ok(answer) => Ok(answer),
             Err(Unread::Unfit(error)) => Err(error),
             Err(Unread::Refused(error)) => {
@@ -150,7 +151,10 @@ impl Group<'_> {
     fn defer(&self, object: Object) -> Outcome {
         let until = self.attempt.started + self.call.timeout;
         tracing::debug!("waits for {object}");
-        Outcome { wait: Some(Wait { object: Some(object), until }), ..Outcome::default() }
+        Outcome {
+            wait: Some(Wait { what: Awaited::Object(object), until: Some(until) }),
+            ..Outcome::default()
+        }
     }
 
     /// The last look, after the deadline: no wait gives up without one.

@@ -4,6 +4,7 @@
 //! run the very same code.
 
 mod attempt;
+mod callback;
 mod context;
 mod function;
 #[cfg(feature = "s3")]
@@ -14,13 +15,17 @@ mod output;
 mod perform;
 mod sensor;
 mod shape;
+#[cfg(test)]
+mod tests;
+mod trigger;
 mod upstream;
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-pub use self::attempt::{Attempt, End, Resume, Wait};
+pub use self::attempt::{Attempt, Awaited, End, Resume, Wait};
+pub use self::callback::{Callback, CallbackEnd, CallbackFunction, Callbacks, callback, finish_callback};
 pub use self::context::{Conf, Context, DagRun, DataInterval, FromContext};
 pub use self::function::{Runner, Work, finish, finish_as, finish_blocking, finish_blocking_as};
 pub use self::log::Capture;
@@ -29,9 +34,14 @@ pub use self::perform::{LARGEST_OUTPUT, attempt};
 pub use self::shape::{
     Callee, Choice, Items, Takes, item_of, items, list_of, maybe_of, output_of, takes, value, value_of,
 };
+pub use self::trigger::{
+    NeedsNoConf, TRIGGER_RUN_ID, TakesConf, TriggerCall, Triggered, conf_of, definition_of,
+    definition_without_conf,
+};
 use crate::config::Secrets;
 use crate::dag::Dag;
 use crate::error::Result;
+use crate::run::RunState;
 use crate::tech::{Arguments, AsyncCall, Call, Client, SensorCall};
 use crate::value::{Json, Type};
 
@@ -52,6 +62,9 @@ pub struct Definition {
     pub dag: &'static Dag,
     /// What the tasks do, in the order of [`Dag::tasks`].
     pub bodies: &'static [Body],
+    /// What is called once an attempt has ended, in the order of [`Dag::tasks`]; empty where no task
+    /// has any.
+    pub callbacks: &'static [Callbacks],
     /// The type of its `conf`; `None` when it takes any.
     pub conf: Option<Type>,
     /// What a run gets that is triggered without a conf; `None` where it needs one.
@@ -67,6 +80,7 @@ impl Definition {
     pub const EMPTY: Self = Self {
         dag: &Dag::EMPTY,
         bodies: &[],
+        callbacks: &[],
         conf: None,
         default_conf: None,
         required: Names::NONE,
@@ -134,6 +148,13 @@ pub enum Body {
         /// What it takes from values.
         arguments: Option<fn(&Context) -> Result<Arguments>>,
     },
+    /// Triggers another business service, and may wait for its run.
+    Trigger {
+        /// What is triggered, and how it is waited for.
+        call: &'static TriggerCall,
+        /// What it is triggered with; `None` where with nothing.
+        conf: Option<fn(&Context) -> Result<Json>>,
+    },
     /// Chooses an arm.
     Branch(fn(&Context) -> Result<Choice>),
     /// Evaluates the list of a loop.
@@ -177,6 +198,19 @@ pub trait Host: Send + Sync + 'static {
         task_id: &'a str,
         key: &'a str,
     ) -> BoxFuture<'a, Result<Vec<Option<Json>>>>;
+
+    /// Triggers a run of the business service of this name. The same key gives the same run again,
+    /// whatever `conf` is then. One that this program does not list is a [fatal](crate::error::Error::fatal)
+    /// error; so is a conf that it does not take.
+    fn trigger<'a>(
+        &'a self,
+        dag_id: &'a str,
+        conf: Option<Json>,
+        idempotency_key: String,
+    ) -> BoxFuture<'a, Result<Triggered>>;
+
+    /// Where the run with this number stands; `None` when there is none.
+    fn run_state<'a>(&'a self, number: i64) -> BoxFuture<'a, Result<Option<RunState>>>;
 
     /// Takes a piece of the log of an attempt that is still under way.
     fn log(&self, attempt: &Attempt, records: String);

@@ -23,9 +23,20 @@ impl Definition {
             Body::Call { call, .. } => Some((task, *call)),
             Body::Group { member: Member::Submit, call, .. } => Some((task, &call.call)),
             Body::Sensor { call, .. } => Some((task, &call.call)),
-            Body::Function(_) | Body::Group { .. } | Body::Branch(_) | Body::Map(_) | Body::Join { .. } => {
-                None
-            }
+            Body::Function(_)
+            | Body::Group { .. }
+            | Body::Trigger { .. }
+            | Body::Branch(_)
+            | Body::Map(_)
+            | Body::Join { .. } => None,
+        })
+    }
+
+    /// The business services that its tasks trigger, each with the task that does.
+    pub fn triggers(&self) -> impl Iterator<Item = (&'static Task, &'static Definition)> {
+        self.dag.tasks.iter().zip(self.bodies).filter_map(|(task, body)| match body {
+            Body::Trigger { call, .. } => Some((task, (call.definition)())),
+            _ => None,
         })
     }
 

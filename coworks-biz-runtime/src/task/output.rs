@@ -17,9 +17,12 @@ impl Body {
             Self::Call { call, .. } => call.output.as_ref(),
             Self::Group { member: Member::Read, call, .. } => call.call.output.as_ref(),
             Self::Sensor { call, .. } => call.call.output.as_ref(),
-            Self::Function(_) | Self::Group { .. } | Self::Branch(_) | Self::Map(_) | Self::Join { .. } => {
-                None
-            }
+            Self::Function(_)
+            | Self::Group { .. }
+            | Self::Trigger { .. }
+            | Self::Branch(_)
+            | Self::Map(_)
+            | Self::Join { .. } => None,
         }
     }
 }

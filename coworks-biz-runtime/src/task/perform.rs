@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::attempt::{Attempt, End, Outcome, Side};
 use super::log::Log;
-use super::upstream::inputs;
+use super::trigger::Triggering;
+use super::upstream::{Input, inputs};
 use super::{Body, Choice, Context, Host, Items, sensor};
 use crate::config::Secrets;
 use crate::dag::Kind;
@@ -30,9 +31,7 @@ const LOG_DELAY: Duration = Duration::from_secs(1);
 pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
     let secrets = Arc::clone(host.secrets());
     let log = Log::new(Arc::clone(&secrets));
-    let node = attempt.node();
-    let span = tracing::error_span!(target: "coworks_biz::task", "task", task_id = node.task_id, map_index = attempt.map_index);
-    log.attach(&span);
+    let span = span(&attempt, &log);
     let side = Side::default();
     let work = perform(&host, &attempt, &side).instrument(span.clone());
     let mut work = std::pin::pin!(AssertUnwindSafe(work).catch_unwind());
@@ -71,7 +70,8 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
 
 async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result<Outcome> {
     let limit = attempt.node().options.execution_timeout;
-    let context = context(host, attempt, &side.pushed).await?;
+    let inputs = inputs(host, attempt, attempt.task).await?;
+    let context = context(host, attempt, inputs, Some(Arc::clone(&side.pushed)));
     let mut outcome = Outcome::default();
     match &attempt.definition.bodies[attempt.task as usize] {
         Body::Function(runner) => {
@@ -100,6 +100,10 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
         Body::Sensor { call, arguments } => {
             let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
             within(limit, true, sensor::poke(call, &arguments, attempt, host.services())).await
+        }
+        Body::Trigger { call, conf } => {
+            let triggering = Triggering { call, conf: *conf, attempt, context };
+            within(limit, true, triggering.perform()).await
         }
         Body::Branch(choose) => {
             let choice = choose(&context)?;
@@ -163,15 +167,25 @@ async fn within<T>(limit: Option<Duration>, stops: bool, work: impl Future<Outpu
     }
 }
 
-/// The context, with the inputs fetched, so that functions can decode them without waiting.
-async fn context(
+/// The span of what runs for an attempt, whose records this log takes.
+pub(super) fn span(attempt: &Attempt, log: &Log) -> Span {
+    let (task_id, map_index) = (attempt.node().task_id, attempt.map_index);
+    let span = tracing::error_span!(target: "coworks_biz::task", "task", task_id, map_index);
+    log.attach(&span);
+    span
+}
+
+/// The context of what runs for an attempt. The inputs are fetched before, so that functions can
+/// decode them without waiting.
+pub(super) fn context(
     host: &Arc<dyn Host>,
     attempt: &Attempt,
-    pushed: &Arc<Mutex<Vec<(String, Json)>>>,
-) -> Result<Context> {
+    inputs: Arc<[Input]>,
+    pushed: Option<Arc<Mutex<Vec<(String, Json)>>>>,
+) -> Context {
     let node = attempt.node();
     let run = &attempt.run;
-    Ok(Context {
+    Context {
         dag_id: run.dag_id,
         run_id: Arc::clone(&run.run_id),
         task_id: node.task_id,
@@ -182,10 +196,11 @@ async fn context(
         dag_run: Arc::clone(run),
         dag: attempt.definition.dag,
         key: attempt.key(),
-        inputs: inputs(host, attempt, attempt.task).await?,
-        pushed: Arc::clone(pushed),
+        exception: None,
+        inputs,
+        pushed,
         host: Arc::clone(host),
-    })
+    }
 }
 
 /// Refuses what must not be stored: a secret, or more than a database should hold.
@@ -203,7 +218,7 @@ fn storable(secrets: &Secrets, key: impl Display, value: &Json) -> Result<()> {
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Error {
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

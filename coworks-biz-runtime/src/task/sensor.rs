@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::attempt::{Attempt, Outcome, Wait};
+use super::attempt::{Attempt, Awaited, Outcome, Wait};
 use crate::error::{Error, Result, Retry};
 use crate::tech::{Answer, Arguments, Client, SensorCall};
 use crate::value::{self, Json, Type};
@@ -33,7 +33,8 @@ pub(super) async fn poke(
         Error::fatal(format!("not there within its timeout of {timeout}: {reason}"))
     })?;
     tracing::info!("not yet: {reason}");
-    Ok(Outcome { wait: Some(Wait { object: None, until }), ..Outcome::default() })
+    let wait = Wait { what: Awaited::Moment, until: Some(until) };
+    Ok(Outcome { wait: Some(wait), ..Outcome::default() })
 }
 
 /// What a call says.
@@ -110,6 +111,7 @@ mod tests {
             token: Token::None,
             accept: "*/*",
             request_timeout: Duration::from_secs(1),
+            log_response: false,
             output: None,
         };
         SensorCall { call, poke_interval: Duration::from_secs(60), timeout: Duration::from_secs(600), until }

@@ -25,6 +25,8 @@ pub struct Call {
     pub accept: &'static str,
     /// How long one request may take.
     pub request_timeout: Duration,
+    /// Whether the log tells each answer: its status and the beginning of its body.
+    pub log_response: bool,
     /// The type of the answer; `None` when nobody uses it.
     pub output: Option<Type>,
 }

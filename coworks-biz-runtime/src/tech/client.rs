@@ -91,8 +91,8 @@ impl Client {
         last_try: bool,
     ) -> Result<Answer> {
         let (what, received) = self.exchange(call, arguments, who, None).await?;
-        let answer =
-            received.raw().answer(&Wanted { output: call.output.as_ref(), last_try, what: &what })?;
+        let wanted = Wanted { output: call.output.as_ref(), last_try, what: &what, log: None };
+        let answer = received.raw().answer(&wanted)?;
         tracing::info!("{} with {} bytes", received.status, received.body.len());
         Ok(answer)
     }
@@ -106,7 +106,7 @@ impl Client {
         result: &Object,
     ) -> Result<()> {
         let (what, received) = self.exchange(call, arguments, who, Some(result)).await?;
-        received.raw().answer(&Wanted { output: None, last_try: false, what: &what })?;
+        received.raw().answer(&Wanted { output: None, last_try: false, what: &what, log: None })?;
         tracing::info!("accepted with {}", received.status);
         Ok(())
     }
@@ -130,6 +130,9 @@ impl Client {
                 tracing::debug!("the answer goes to {object}");
             }
             let received = self.send(request, &what).await;
+            if let (true, Ok(Received { status, body, .. })) = (call.log_response, &received) {
+                reply::tell(*status, body, &self.secrets);
+            }
             let Place::Found(found) = &place else { return Ok((what, received?)) };
             let refused = matches!(received, Ok(Received { status: 401 | 403, .. }));
             if refused || received.is_err() {

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::config::Secrets;
 use crate::error::{Error, Result};
 use crate::value::{Bytes, Content, Json, Shape, Type, assemble, excerpt};
 
@@ -34,6 +35,28 @@ pub struct Wanted<'a> {
     pub last_try: bool,
     /// The call, and the object where the answer is stored, for messages.
     pub what: &'a str,
+    /// Where the log tells a stored answer: the secrets that it leaves out.
+    pub log: Option<&'a Secrets>,
+}
+
+/// How much of the body of an answer the log tells, in characters.
+const TOLD: usize = 2000;
+
+/// Tells the log what was answered: the status and the beginning of the body.
+pub(super) fn tell(status: u16, body: &[u8], secrets: &Secrets) {
+    tracing::info!("answered {status}{}", beginning(body, secrets));
+}
+
+fn beginning(body: &[u8], secrets: &Secrets) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) if text.trim().is_empty() => ", without a body".to_owned(),
+        Ok(text) => {
+            // Before it is cut: half a secret would not be known as one. Nobody waits for megabytes here.
+            let near = excerpt(text.trim(), 32 * TOLD);
+            format!(": {}", excerpt(&secrets.scrub(&near), TOLD))
+        }
+        Err(_) => format!(": {} bytes that are no text", body.len()),
+    }
 }
 
 impl Wanted<'_> {
@@ -197,7 +220,10 @@ pub fn read_envelope(object: &[u8], wanted: &Wanted<'_>) -> Result<Answer, Unrea
     let raw = |status, body, headers| Raw { status, headers, retry_after: None, body }.answer(wanted);
     let envelope: Envelope = match serde_json::from_slice(object) {
         Ok(envelope) => envelope,
-        Err(_) if wants_bytes => return raw(200, object, &Headers::new()).map_err(Unread::Unfit),
+        Err(_) if wants_bytes => {
+            wanted.log.inspect(|secrets| tell(200, object, secrets));
+            return raw(200, object, &Headers::new()).map_err(Unread::Unfit);
+        }
         Err(e) => {
             let found = match std::str::from_utf8(object) {
                 Ok("") => "an empty object".to_owned(),
@@ -222,6 +248,7 @@ pub fn read_envelope(object: &[u8], wanted: &Wanted<'_>) -> Result<Answer, Unrea
         (None, false) => envelope.body.get().as_bytes(),
     };
     let (status, headers) = (envelope.status, envelope.headers());
+    wanted.log.inspect(|secrets| tell(status, body, secrets));
     // Native JSON, or a string that is one; who asks for a `String` takes any as the text it is.
     let native = || match (&text, wanted.shape().body) {
         (None, Content::Text) => Json::encode(envelope.body.get()),
@@ -245,7 +272,7 @@ mod tests {
     use crate::value::Reply;
 
     fn wanted<'a>(output: &'a Type, what: &'a str) -> Wanted<'a> {
-        Wanted { output: Some(output), last_try: false, what }
+        Wanted { output: Some(output), last_try: false, what, log: None }
     }
 
     fn sync(status: u16, body: &[u8], output: Type) -> Result<Answer> {
@@ -307,9 +334,22 @@ mod tests {
         assert!(!sync(503, b"no", output).unwrap_err().is_fatal());
         let headers = Headers::new();
         let raw = Raw { status: 503, headers: &headers, retry_after: None, body: b"" };
-        let last = Wanted { output: Some(&output), last_try: true, what: "GET http://x/" };
+        let last = Wanted { output: Some(&output), last_try: true, what: "GET http://x/", log: None };
         assert_eq!(raw.answer(&last).unwrap().status, 503);
         assert!(raw.answer(&Wanted { output: None, ..last }).is_err());
+    }
+
+    #[test]
+    fn the_log_tells_the_beginning_of_a_body_and_no_piece_of_a_secret() {
+        let secrets = Secrets::new(crate::config::Environment::from(|_| None));
+        secrets.hide("very-secret");
+        let told = |body: &[u8]| beginning(body, &secrets);
+        assert_eq!(told(b" {\"a\": \"very-secret\"}\n"), r#": {"a": "***"}"#);
+        assert_eq!(told(b""), ", without a body");
+        assert_eq!(told(&[0xff, 0]), ": 2 bytes that are no text");
+        let across = format!("{}very-secret{}", "x".repeat(TOLD - 5), "y".repeat(TOLD));
+        let told = told(across.as_bytes());
+        assert!(told.ends_with("xx***yy…") && !told.contains("very"), "{told}");
     }
 
     fn stored(object: &str, output: Type) -> Result<Answer> {

@@ -24,7 +24,7 @@ fn arguments(conf: String) {
     let n: Value = tech!(async POST "/", cws_name = "y", transformer = layout(conf), json = 1);
     let o: Value = tech!(POST "/", cws_name = "y", transformer = layout(conf));
     let p: Value = tech!(GET "/", cws_name = "y", poke_interval = "1m");
-    let q: Value = tech!(GET "/", cws_name = "y", log_response);
+    let q: Value = tech!(GET "/", cws_name = "y", log_response = true);
     let r: Value = sensor!(async GET "/", cws_name = "y");
     let s: Value = sensor!(GET "/", cws_name = "y", until = |reply| true);
     let t: Value = sensor!(GET "/", cws_name = "y", until = done, transformer = layout(conf));

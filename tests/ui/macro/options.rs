@@ -1,8 +1,8 @@
 use coworks_biz::prelude::*;
 
-#[biz(shedule = "@daily", retries = 1, retries = 2, max_active_runs = 1, something)]
+#[biz(shedule = "@daily", retries = 1, retries = 2, max_active_run = 1, something)]
 fn unknown() {
-    #[task(retry_dely = "5m", pool = "p")]
+    #[task(retry_dely = "5m", on_failure = a)]
     async fn a() {}
 }
 

@@ -19,6 +19,7 @@ const CALL: AsyncCall = AsyncCall {
         token: Token::None,
         accept: "application/json",
         request_timeout: std::time::Duration::from_secs(5),
+        log_response: false,
         output: Some(Type::of::<u32>()),
     },
     timeout: std::time::Duration::from_secs(60),

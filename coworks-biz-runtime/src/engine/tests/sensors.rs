@@ -44,6 +44,7 @@ fn sensor(url: &'static str, poke_interval: Duration, timeout: Duration) -> &'st
         token: Token::None,
         accept: "*/*",
         request_timeout: Duration::from_secs(5),
+        log_response: false,
         output: None,
     };
     let until: fn(&Json) -> Result<bool> = |json| Ok(json.as_str() != "\"wait\"");

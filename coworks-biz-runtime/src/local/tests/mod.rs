@@ -49,6 +49,7 @@ fn call(method: Method, service: Service, token: Token) -> Call {
         token,
         accept: "application/json",
         request_timeout: std::time::Duration::from_secs(10),
+        log_response: false,
         output: Some(Type::of::<Value>()),
     }
 }

@@ -33,6 +33,7 @@ fn get(path: &'static str) -> Call {
         token: Token::OfService,
         accept: "application/json",
         request_timeout: Duration::from_secs(10),
+        log_response: false,
         output: Some(Type::of::<Reply<u32>>()),
     }
 }
