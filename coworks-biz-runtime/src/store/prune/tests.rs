@@ -2,7 +2,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use super::super::tests::{at, open, run, task};
-use super::super::{LogRecord, RunRecord, Stored, Write, upkeep};
+use super::super::{LogRecord, RunRecord, RunType, Stored, Write, upkeep};
 use super::*;
 use crate::run::{RunState, State};
 use crate::value::Json;
@@ -17,7 +17,7 @@ fn ended(number: i64, end: i64) -> RunRecord {
 /// All that a run leaves: 8 rows, two of the run itself and its beginning.
 fn with_rows(run: RunRecord, value: &Stored) -> Vec<Write> {
     let number = run.number;
-    let mut writes = vec![Write::RunBegan(run)];
+    let mut writes = vec![Write::RunMade(run)];
     for map_index in 0..2 {
         let record = super::super::TaskRecord { map_index, ..task(number, State::Success) };
         writes.push(Write::Task { record, at: at(1) });
@@ -97,28 +97,28 @@ fn old_runs_go_with_all_their_rows_and_the_others_stay_whole() {
 #[test]
 fn what_the_schedule_and_later_runs_ask_for_stays() {
     let World { _dir, path: _, mut writer } = world();
-    let of = |dag: &str, kind: &str, run: RunRecord| {
-        Write::RunBegan(RunRecord { dag_id: dag.into(), run_type: kind.into(), ..run })
+    let of = |dag: &str, run_type: RunType, run: RunRecord| {
+        Write::RunMade(RunRecord { dag_id: dag.into(), run_type, ..run })
     };
     let unfinished = RunRecord { state: RunState::Running, end_date: None, ..run(13, 13) };
     let runs = [
         // The last of each type, though others are later.
-        of("typed", "scheduled", ended(1, 1)),
-        of("typed", "scheduled", ended(2, 2)),
-        of("typed", "manual", ended(3, 3)),
-        of("typed", "manual", ended(4, 4)),
-        of("typed", "backfill", ended(5, 5)),
+        of("typed", RunType::Scheduled, ended(1, 1)),
+        of("typed", RunType::Scheduled, ended(2, 2)),
+        of("typed", RunType::Manual, ended(3, 3)),
+        of("typed", RunType::Manual, ended(4, 4)),
+        of("typed", RunType::Backfill, ended(5, 5)),
         // What an unfinished run comes after, of any type and of its own.
-        of("waiting", "scheduled", ended(10, 1)),
-        of("waiting", "scheduled", ended(11, 2)),
-        of("waiting", "manual", ended(12, 3)),
-        of("waiting", "scheduled", unfinished),
-        of("waiting", "scheduled", ended(14, 4)),
-        of("waiting", "scheduled", ended(15, 5)),
-        of("waiting", "manual", ended(16, 5)),
+        of("waiting", RunType::Scheduled, ended(10, 1)),
+        of("waiting", RunType::Scheduled, ended(11, 2)),
+        of("waiting", RunType::Manual, ended(12, 3)),
+        of("waiting", RunType::Scheduled, unfinished),
+        of("waiting", RunType::Scheduled, ended(14, 4)),
+        of("waiting", RunType::Scheduled, ended(15, 5)),
+        of("waiting", RunType::Manual, ended(16, 5)),
         // The highest number, though it stands for an early moment.
-        of("late", "manual", ended(20, 5)),
-        of("late", "manual", RunRecord { logical_date: at(1), ..ended(21, 5) }),
+        of("late", RunType::Manual, ended(20, 5)),
+        of("late", RunType::Manual, RunRecord { logical_date: at(1), ..ended(21, 5) }),
     ];
     writer.commit(&runs).unwrap();
     assert!(!writer.prune(at(OLD), 1_000).unwrap().more);

@@ -17,7 +17,7 @@ fn rows(number: i64, blobs: &Blobs, text: &str) -> Vec<Write> {
     let (task_id, key) = ("a".to_owned(), "k".to_owned());
     let piece = LogRecord { task_id: "a".into(), map_index: -1, try_number: 1, records: "{}\n".into() };
     vec![
-        Write::RunBegan(run),
+        Write::RunMade(run),
         Write::Task { record: task(number, State::Success), at: at(1) },
         Write::XCom { run: number, task_id, map_index: -1, key, value },
         Write::Log { run: number, piece },
