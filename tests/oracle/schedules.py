@@ -135,6 +135,8 @@ def main():
             lines.append(f"cron {cron}")
             ticks = Ticks(cron, name)
             usual = ticks.next(ticks.next(begin)) - ticks.next(begin)
+            _, hour, day, _, weekday = cron.split()[:5]
+            hourly_on_some_days = hour == "*" and (day, weekday) != ("*", "*")
 
             # Over every change of the clocks, from near and from far.
             starts = [] if usual >= 86400 else [
@@ -156,6 +158,10 @@ def main():
                 # Near a change, Airflow's way back may lead forward.
                 while any(abs(at - back - turn) < 7200 for turn in turns):
                     back += 3600
+                # Of what leaves days out, a change moves the first tick after it, which may be weeks away.
+                changed = max((turn for turn in turns if turn <= at), default=at)
+                if hourly_on_some_days and at - changed < 45 * 86400:
+                    back = max(back, at - changed + 10800)
                 last = ticks.before(at - back)
                 while (following := ticks.next(last)) <= at:
                     last = following

@@ -52,7 +52,7 @@ impl Timetable {
     ///   a change of the schedule, the new one counts from what is accounted for.
     /// - Without, the latest of the ticks that are not accounted for, and only that: after a stop, a pause,
     ///   or where the clock was put forward. Of a new DAG it is the latest since `start_date`, or, without a
-    ///   `start_date`, none before now. A changed schedule makes none of before
+    ///   `start_date`, none before now. A changed schedule makes those after
     ///   [`schedule_since`](Known::schedule_since).
     /// - Where the clock was put back, what it had passed over comes in its time, and what was made is not
     ///   made again. With `catchup` nothing is passed over.
@@ -94,7 +94,7 @@ impl Timetable {
         // then comes in its time.
         let ticked = known.ticked.map(|ticked| ticked.min(now));
         let since = match (known.schedule_since, known.ticked, self.start) {
-            (Some(since), ..) => Some(before(since.min(now))),
+            (Some(since), ..) => Some(since.min(now)),
             (None, None, None) => Some(before(now)),
             _ => None,
         };
