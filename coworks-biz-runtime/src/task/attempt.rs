@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 
+use super::context::Pushed;
 use super::output::{HEADERS, STATUS_CODE};
 use super::{DagRun, Definition};
 use crate::dag::Task;
@@ -156,7 +157,7 @@ impl Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Side {
     /// What was pushed by name.
-    pub(super) pushed: Arc<Mutex<Vec<(String, Json)>>>,
+    pub(super) pushed: Pushed,
     /// Answers that were read and refused.
     pub(super) refused: Mutex<Vec<Object>>,
 }

@@ -73,6 +73,9 @@ pub struct DataInterval {
     pub end: DateTime<Utc>,
 }
 
+/// What a task pushes by name, until its attempt ends.
+pub(super) type Pushed = Arc<Mutex<Vec<(String, Json)>>>;
+
 /// The context of an attempt: what it is, and the ways to values by name.
 ///
 /// ```
@@ -108,7 +111,7 @@ pub struct Context {
     pub(super) exception: Option<Arc<str>>,
     pub(super) inputs: Arc<[Input]>,
     /// What is pushed by name; `None` in a callback.
-    pub(super) pushed: Option<Arc<Mutex<Vec<(String, Json)>>>>,
+    pub(super) pushed: Option<Pushed>,
     pub(super) host: Arc<dyn Host>,
 }
 

@@ -3,13 +3,14 @@
 use std::any::Any;
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tracing::{Instrument, Span};
 
 use super::attempt::{Attempt, End, Outcome, Side};
+use super::context::Pushed;
 use super::log::Log;
 use super::trigger::Triggering;
 use super::upstream::{Input, inputs};
@@ -181,7 +182,7 @@ pub(super) fn context(
     host: &Arc<dyn Host>,
     attempt: &Attempt,
     inputs: Arc<[Input]>,
-    pushed: Option<Arc<Mutex<Vec<(String, Json)>>>>,
+    pushed: Option<Pushed>,
 ) -> Context {
     let node = attempt.node();
     let run = &attempt.run;
