@@ -198,5 +198,6 @@ async fn what_may_not_be_read_or_written_is_refused_with_what_to_do() {
     refused(&["show", "--db", "sealed/biz.db"]);
     mode("sealed", 0o755);
     assert!(fs::read(dir.join(".coworks-biz/biz.db")).unwrap() == before);
-    assert_eq!(run(&["run", "large"]).code(), 0);
+    let ended = run(&["run", "large"]);
+    assert_eq!(ended.code(), 0, "{ended:?}");
 }

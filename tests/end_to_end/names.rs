@@ -21,7 +21,7 @@ async fn values_are_reached_by_the_ids_of_tasks() {
     );
     assert_eq!(run.value("by_id"), &json!([6, 700, 200, "prep.one", null, 5, "2026-01-31", "Ann", "Ann"]));
     assert_eq!(run.error("missing"), "`prep.one` has pushed nothing under `nothing` in this run");
-    let id = "manual__2026-01-31T06:00:00.000000+00:00";
+    let id = "manual__2026-01-31T06:00:00+00:00";
     assert_eq!(
         run.value("context"),
         &json!({

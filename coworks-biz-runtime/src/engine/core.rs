@@ -192,9 +192,9 @@ impl Core {
                 self.effects.push(Effect::Delete(object));
             }
             self.take_notices()?;
-            self.warn_of_mail(&self.shared);
         }
         if self.mode == Mode::Serve {
+            self.warn_of_mail(&self.shared);
             self.take_over()?;
             self.look_at_all()?;
             self.alarm(now(), Alarm::Prune);

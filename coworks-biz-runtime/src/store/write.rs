@@ -41,6 +41,11 @@ impl Writer {
         let wrap = |source| StoreError::of(path, source);
         make(parent(path)).map_err(|source| StoreError::io(path, parent(path), source))?;
         schema::refuse_foreign(path)?;
+        // SQLite would make its companions as unwritable as the file, and leave them.
+        match std::fs::OpenOptions::new().write(true).open(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::io(path, path, e)),
+            _ => {}
+        }
         upkeep::refuse_cut_off(path)?;
         let lock = Lock::take(path)?;
         let mut connection = Connection::open(path).map_err(wrap)?;
