@@ -242,6 +242,8 @@ impl Core {
                     self.timers.push(Reverse((at, run, key)));
                     self.record(run, key, State::UpForRetry, now);
                 }
+                // Nothing is cleared, marked or stopped by this engine.
+                Command::Cut { .. } | Command::Clear { .. } | Command::Reopen => {}
                 Command::End(state) => {
                     self.writes.push(Write::RunEnded { run, state, at: now });
                     self.effects.push(Effect::End { run, state });

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::host::Outputs;
 use crate::dag::Task;
-use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, RunState, State};
+use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, RunState, Standing, Start, State};
 use crate::store::TaskRecord;
 use crate::task::{Attempt, DagRun, Definition, Resume, Wait};
 use crate::value::Object;
@@ -46,7 +46,7 @@ impl Live {
     ) -> Self {
         Self {
             definition,
-            run: Run::new(definition.dag),
+            run: Run::new(definition.dag, Start::default()),
             dag_run,
             outputs: Arc::default(),
             ended,
@@ -64,9 +64,10 @@ impl Live {
         let mut live = Self::new(definition, dag_run, ended);
         let instances = records.iter().map(|(key, record)| {
             let TaskRecord { state, try_number, interruptions, outcome, .. } = *record;
-            (*key, Instance::recorded(state, try_number, interruptions, outcome))
+            (*key, Instance::recorded(Some(state), try_number, 0, interruptions, outcome))
         });
-        live.run = Run::restore(definition.dag, instances);
+        let standing = Standing { state: RunState::Running, stopped: None };
+        live.run = Run::restore(definition.dag, Start::default(), standing, instances);
         for (key, record) in records {
             // What there cannot be was passed over.
             if live.run.instances().get(*key).is_none() {

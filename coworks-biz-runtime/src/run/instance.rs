@@ -46,17 +46,38 @@ pub struct Instance {
     pub state: Option<State>,
     /// The current try, from 1; 0 before the first.
     pub try_number: u32,
+    /// How many of its tries were before it was last cleared: they no longer count against its retries.
+    pub tries_before: u32,
     /// How often a dying process cut an attempt of it off.
     pub interruptions: u32,
     /// What its success means beyond itself: the arm of a branch, the number of items of a list.
     pub outcome: Option<u32>,
+    /// What is known of its upstreams.
     pub(super) tally: Tally,
+    /// What is known of those that it is bound to beside them.
+    pub(super) bound: Tally,
 }
 
 impl Instance {
-    /// An instance that stands as it was recorded.
-    pub fn recorded(state: State, try_number: u32, interruptions: u32, outcome: Option<u32>) -> Self {
-        Self { state: Some(state), try_number, interruptions, outcome, tally: Tally::default() }
+    /// An instance that stands as it was recorded. It has no state where it was cleared and waits again.
+    pub fn recorded(
+        state: Option<State>,
+        try_number: u32,
+        tries_before: u32,
+        interruptions: u32,
+        outcome: Option<u32>,
+    ) -> Self {
+        Self { state, try_number, tries_before, interruptions, outcome, ..Self::default() }
+    }
+
+    /// An instance that was cleared after so many tries.
+    pub(super) fn after(tries: u32) -> Self {
+        Self { try_number: tries, tries_before: tries, ..Self::default() }
+    }
+
+    /// How many tries it had since it was last cleared.
+    pub(super) fn tries(&self) -> u32 {
+        self.try_number.saturating_sub(self.tries_before)
     }
 }
 

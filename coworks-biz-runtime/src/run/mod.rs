@@ -6,19 +6,28 @@
 //! queued, and comes back with what happened.
 
 mod cascade;
+mod clear;
 mod instance;
+mod past;
 mod restore;
+mod retry;
 mod rule;
+mod scope;
 mod state;
+mod stop;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::clear::Mark;
 pub use self::instance::{Instance, InstanceName, Instances, Key};
-use self::rule::Tally;
+use self::scope::Scopes;
 pub use self::state::{RunState, State, UnknownState};
-use crate::dag::{Dag, Options, Role};
+pub use self::stop::Stop;
+use crate::dag::{Dag, Role};
 use crate::error::Retry;
 
 /// How often an attempt may be cut off by a dying process before its task fails.
@@ -35,12 +44,38 @@ pub const ALONE_AFTER: u32 = 2;
 #[derive(Debug)]
 pub struct Run {
     dag: &'static Dag,
+    seed: u64,
     state: RunState,
+    stopped: Option<Stop>,
     /// The unmapped one of a task that is expanded has no state. It tallies
     /// the upstreams outside the loop, which are those of every instance.
     instances: Instances<Instance>,
     /// How many instances have not ended.
     open: usize,
+    /// How many tries had those that are gone since the list of their loop was cleared.
+    former: HashMap<Key, u32>,
+    /// Who still waits for the run before.
+    held: Vec<bool>,
+    scopes: Arc<Scopes>,
+}
+
+/// What a run begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Start {
+    /// What the delays of its retries are drawn by. Another number for each run.
+    pub seed: u64,
+    /// Whether there is an earlier run of the DAG: then tasks that depend on their past wait
+    /// for [`Event::Past`].
+    pub after: bool,
+}
+
+/// Where a run stands as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether and how it has ended.
+    pub state: RunState,
+    /// Why it does not go on, where it was stopped.
+    pub stopped: Option<Stop>,
 }
 
 /// What happened.
@@ -56,6 +91,13 @@ pub enum Event {
     Interrupted(Key),
     /// The delay of a retry is over, or what a task waited for is there or overdue.
     Due(Key),
+    /// The run before lets this task begin, see [`Run::past_allows`].
+    Past(u32),
+    /// An operator says how a task instance ends. Does not fit one that has ended so, nor one
+    /// that stands for the items of a loop before they are known.
+    Mark(Key, Mark),
+    /// The run is to end. One that has ended stays as it is.
+    Stop(Stop),
 }
 
 /// How an attempt ended.
@@ -94,6 +136,19 @@ pub enum Command {
         /// The delay from now.
         after: Duration,
     },
+    /// The attempt is no longer wanted: stop it, or what it waits for outside, and do not tell how it ended.
+    Cut {
+        /// The task instance.
+        key: Key,
+    },
+    /// Record that a task instance has no state again, its tries so far are those before it was cleared,
+    /// and its interruptions and outcome are gone. It may be one of a loop that has no items for now.
+    Clear {
+        /// The task instance.
+        key: Key,
+    },
+    /// The run goes on: it had ended, or was stopped.
+    Reopen,
     /// The run has ended.
     End(RunState),
 }
@@ -111,10 +166,20 @@ pub struct Misfit {
 
 impl Run {
     /// A run that has not begun.
-    pub fn new(dag: &'static Dag) -> Self {
-        let new = |upstreams: usize| Instance { tally: Tally::of(upstreams as u32), ..Instance::default() };
-        let plain: Vec<_> = dag.tasks.iter().map(|task| new(task.upstream.len())).collect();
-        Self { dag, state: RunState::Running, open: plain.len(), instances: Instances::new(plain) }
+    pub fn new(dag: &'static Dag, start: Start) -> Self {
+        let mut run = Self {
+            dag,
+            seed: start.seed,
+            state: RunState::Running,
+            stopped: None,
+            instances: Instances::default(),
+            open: 0,
+            former: HashMap::new(),
+            held: if start.after { past::held(dag) } else { Vec::new() },
+            scopes: Arc::new(Scopes::new(dag)),
+        };
+        run.begin_anew();
+        run
     }
 
     /// The DAG it is a run of.
@@ -135,7 +200,7 @@ impl Run {
     /// Whether no other try would follow if this one failed now.
     pub fn is_last_try(&self, key: Key) -> bool {
         let node = &self.dag.tasks[key.task as usize];
-        let tries = |key| self.instances.get(key).map_or(0, |instance| instance.try_number);
+        let tries = |key| self.instances.get(key).map_or(0, Instance::tries);
         let spent: u32 = node.shares.iter().map(|&other| tries(key.beside(other)).saturating_sub(1)).sum();
         tries(key) + spent > node.options.retries
     }
@@ -143,17 +208,10 @@ impl Run {
     /// Takes one event in and appends what to do about it.
     ///
     /// The cost is that of the instances it touches, never that of the whole DAG;
-    /// only [`Event::Begin`] looks at every instance once.
+    /// only [`Event::Begin`], [`Event::Mark`] and [`Event::Stop`] look at every instance once.
     pub fn step(&mut self, event: Event, commands: &mut Vec<Command>) -> Result<(), Misfit> {
         match event {
-            Event::Begin => {
-                for &task in self.dag.order {
-                    for key in self.instances.keys(task) {
-                        self.consider(key, commands);
-                    }
-                }
-                self.end_if_done(commands);
-            }
+            Event::Begin => self.consider_all(commands),
             Event::Started(key) => {
                 self.expect(event, key, &[State::Queued])?;
                 self.set(key, State::Running, commands);
@@ -166,9 +224,9 @@ impl Run {
                 }
                 match ending {
                     Ending::Success | Ending::Chosen(_) | Ending::Mapped(_) => {
-                        self.finish(key, State::Success, commands);
+                        self.finish(vec![(key, State::Success)], commands);
                     }
-                    Ending::Skipped => self.finish(key, State::Skipped, commands),
+                    Ending::Skipped => self.finish(vec![(key, State::Skipped)], commands),
                     Ending::Deferred => self.set(key, State::UpForReschedule, commands),
                     Ending::Failed(retry) => self.fail(key, retry, commands),
                 }
@@ -177,7 +235,7 @@ impl Run {
                 let instance = self.expect(event, key, &[State::Running])?;
                 instance.interruptions += 1;
                 if instance.interruptions >= MAX_INTERRUPTIONS {
-                    self.finish(key, State::Failed, commands);
+                    self.finish(vec![(key, State::Failed)], commands);
                 } else {
                     self.set(key, State::Queued, commands);
                 }
@@ -189,6 +247,9 @@ impl Run {
                 }
                 self.set(key, State::Queued, commands);
             }
+            Event::Past(task) => self.past(event, task, commands)?,
+            Event::Mark(key, mark) => self.mark(event, key, mark, commands)?,
+            Event::Stop(stop) => self.stop(stop, commands),
         }
         Ok(())
     }
@@ -208,20 +269,23 @@ impl Run {
     }
 
     fn fail(&mut self, key: Key, retry: Retry, commands: &mut Vec<Command>) {
-        let options = self.dag.tasks[key.task as usize].options;
-        let try_number = self.instances.get(key).map_or(0, |instance| instance.try_number);
+        let node = &self.dag.tasks[key.task as usize];
+        let instance = self.instances.get(key).copied().unwrap_or_default();
         let delay = match retry {
             Retry::Never => None,
             _ if self.is_last_try(key) => None,
             Retry::After(delay) => Some(delay),
-            Retry::AsConfigured => Some(retry_delay(options, try_number)),
+            Retry::AsConfigured => {
+                let draw = retry::draw(self.seed, node.task_id, key.map_index, instance.try_number);
+                Some(retry::delay(node.options, instance.tries(), draw))
+            }
         };
         match delay {
             Some(after) => {
                 self.set(key, State::UpForRetry, commands);
                 commands.push(Command::Wake { key, after });
             }
-            None => self.finish(key, State::Failed, commands),
+            None => self.finish(vec![(key, State::Failed)], commands),
         }
     }
 
@@ -239,7 +303,7 @@ impl Run {
             .iter()
             .flat_map(|&leaf| self.instances.of(leaf))
             .any(|instance| matches!(instance.state, Some(State::Failed | State::UpstreamFailed)));
-        self.state = if failed { RunState::Failed } else { RunState::Success };
+        self.state = if failed || self.stopped.is_some() { RunState::Failed } else { RunState::Success };
         commands.push(Command::End(self.state));
     }
 
@@ -250,16 +314,5 @@ impl Run {
         let downstream = self.dag.tasks[task as usize].downstream.iter().copied();
         role(task) != Role::Teardown
             && downstream.chain(self.dag.members(task)).all(|next| role(next) == Role::Teardown)
-    }
-}
-
-fn retry_delay(options: &Options, try_number: u32) -> Duration {
-    let mut delay = options.retry_delay;
-    if options.retry_exponential_backoff {
-        delay = delay.saturating_mul(2u32.saturating_pow(try_number.saturating_sub(1)));
-    }
-    match options.max_retry_delay {
-        Some(ceiling) => delay.min(ceiling),
-        None => delay,
     }
 }

@@ -37,8 +37,8 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Nothing has ended yet of so many.
-    pub(super) fn of(upstreams: u32) -> Self {
-        Self { left: upstreams, seen: Seen::default() }
+    pub(super) fn of(upstreams: usize) -> Self {
+        Self { left: upstreams as u32, seen: Seen::default() }
     }
 
     /// Takes in one more end of an upstream of this role. Answers whether any rule might care.
@@ -48,7 +48,7 @@ impl Tally {
             State::Failed => (Seen::FAILED, Seen::SETUP_FAILED),
             State::UpstreamFailed => (Seen::UPSTREAM_FAILED, Seen::SETUP_FAILED),
             State::Skipped => (Seen::SKIPPED, Seen::SETUP_SKIPPED),
-            State::Removed => (Seen::REMOVED, Seen::SETUP_SKIPPED),
+            State::Removed => (Seen::REMOVED, Seen::SETUP_FAILED),
             State::Queued | State::Running | State::UpForRetry | State::UpForReschedule => {
                 unreachable!("{end} is no end")
             }
@@ -99,13 +99,11 @@ pub(super) fn decide(rule: TriggerRule, tally: Tally) -> Decision {
         TriggerRule::Always => Run,
         TriggerRule::AllSuccess if failures => BLOCK,
         TriggerRule::AllSuccess if skipped => SKIP,
-        // A removed upstream gave nothing, and nothing is what its reader cannot take.
-        TriggerRule::AllSuccess if all_done && removed => BLOCK,
         TriggerRule::AllFailed if success || skipped => SKIP,
-        TriggerRule::AllFailed if all_done && removed => SKIP,
         TriggerRule::AllDoneMinOneSuccess if skipped => SKIP,
         TriggerRule::AllDoneMinOneSuccess if all_done && !success => BLOCK,
         TriggerRule::AllSkipped if success || failures => SKIP,
+        // In Airflow it would wait for ever.
         TriggerRule::AllSkipped if all_done && removed => SKIP,
         TriggerRule::OneSuccess if success => Run,
         TriggerRule::OneSuccess if all_skipped => SKIP,
@@ -117,6 +115,7 @@ pub(super) fn decide(rule: TriggerRule, tally: Tally) -> Decision {
         TriggerRule::NoneFailed if failures => BLOCK,
         TriggerRule::NoneFailedMinOneSuccess if failures => BLOCK,
         TriggerRule::NoneFailedMinOneSuccess if all_skipped => SKIP,
+        TriggerRule::NoneFailedMinOneSuccess if all_done && !success => BLOCK,
         TriggerRule::NoneSkipped if skipped => SKIP,
         TriggerRule::AllDoneSetupSuccess if all_done && seen.any(Seen::SETUPS) => match seen {
             _ if seen.any(Seen::SETUP_SUCCESS) => Run,
@@ -126,6 +125,21 @@ pub(super) fn decide(rule: TriggerRule, tally: Tally) -> Decision {
         // Nothing speaks against it, and everything is known.
         _ if all_done => Run,
         _ => Wait,
+    }
+}
+
+/// Decides for a task of this role that is bound to others beside its upstreams: to setups further above,
+/// or, where it is a teardown, to all that stands between it and its setups.
+pub(super) fn decide_bound(rule: TriggerRule, role: Role, tally: Tally, bound: Tally) -> Decision {
+    let seen = bound.seen;
+    match role {
+        Role::Work | Role::Setup if seen.any(Seen::FAILURES) => Decision::End(State::UpstreamFailed),
+        Role::Work | Role::Setup if seen.any(Seen::SKIPPED) => Decision::End(State::Skipped),
+        // Its rule may end it meanwhile, not let it run.
+        _ => match decide(rule, tally) {
+            Decision::Run if bound.left > 0 => Decision::Wait,
+            decision => decision,
+        },
     }
 }
 
@@ -198,11 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_came_of_a_removed_upstream() {
-        assert_eq!(of_three(TriggerRule::AllSuccess, "ssr"), End(State::UpstreamFailed));
-        assert_eq!(of_three(TriggerRule::AllFailed, "ffr"), End(State::Skipped));
+    fn a_removed_upstream_is_asked_for_nothing() {
+        assert_eq!(of_three(TriggerRule::AllSuccess, "ssr"), Run);
+        assert_eq!(of_three(TriggerRule::AllFailed, "ffr"), Run);
         assert_eq!(of_three(TriggerRule::AllSkipped, "kkr"), End(State::Skipped));
         assert_eq!(of_three(TriggerRule::AllDone, "rrr"), Run);
+        assert_eq!(of_three(TriggerRule::NoneFailedMinOneSuccess, "krr"), End(State::UpstreamFailed));
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl State {
         }
     }
 
+    /// Whether an attempt has begun and not ended, whether it runs or waits for something outside.
+    pub(super) fn is_under_way(self) -> bool {
+        matches!(self, Self::Running | Self::UpForReschedule)
+    }
+
     /// Airflow's word for it.
     pub fn as_str(self) -> &'static str {
         match self {

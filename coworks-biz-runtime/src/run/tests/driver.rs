@@ -1,10 +1,10 @@
 //! Drives a run as an engine would, choosing by `choices` what happens next,
 //! and holds every promise against it on the way.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::super::*;
-use crate::dag::{Kind, TriggerRule};
+use crate::dag::{Kind, Role, TriggerRule};
 
 /// The choice by which everything ends well, with this arm or so many items.
 pub(super) fn well(meaning: u8) -> u8 {
@@ -13,6 +13,7 @@ pub(super) fn well(meaning: u8) -> u8 {
 
 pub(super) struct Driver {
     pub(super) run: Run,
+    start: Start,
     pub(super) queued: Vec<Key>,
     running: Vec<Key>,
     pub(super) waiting: Vec<Key>,
@@ -20,18 +21,33 @@ pub(super) struct Driver {
     pub(super) started: HashSet<(Key, u32)>,
     continued: HashSet<Key>,
     pub(super) ended: Option<RunState>,
+    /// The tasks that the run before has let go.
+    let_go: Vec<u32>,
+    /// Whether somebody has cleared, marked or stopped: not everything then follows from what is above.
+    meddled: bool,
+    /// All commands but those for new states.
+    pub(super) said: Vec<Command>,
 }
 
 impl Driver {
     pub(super) fn new(dag: &'static Dag) -> Self {
+        Self::after(dag, false)
+    }
+
+    pub(super) fn after(dag: &'static Dag, after: bool) -> Self {
+        let start = Start { seed: 7, after };
         let mut driver = Self {
-            run: Run::new(dag),
+            run: Run::new(dag, start),
+            start,
             queued: vec![],
             running: vec![],
             waiting: vec![],
             started: HashSet::new(),
             continued: HashSet::new(),
             ended: None,
+            let_go: vec![],
+            meddled: false,
+            said: vec![],
         };
         driver.feed(Event::Begin);
         driver
@@ -53,12 +69,31 @@ impl Driver {
     pub(super) fn feed(&mut self, event: Event) {
         let mut commands = vec![];
         self.run.step(event, &mut commands).unwrap();
+        self.meddled |= matches!(event, Event::Mark(..) | Event::Stop(_));
+        if let Event::Past(task) = event {
+            self.let_go.push(task);
+        }
+        self.take(commands);
+    }
+
+    pub(super) fn clear(&mut self, keys: &[Key]) {
+        let mut commands = vec![];
+        self.meddled = true;
+        self.run.clear(keys, &mut commands);
+        self.take(commands);
+    }
+
+    fn take(&mut self, commands: Vec<Command>) {
+        let mut last = HashMap::new();
         for command in commands {
-            assert_eq!(self.ended, None, "{command:?} after the end of the run");
+            if !matches!(command, Command::Set { .. } | Command::Wake { .. }) {
+                self.said.push(command);
+            }
             match command {
                 Command::Set { key, state, try_number } => {
-                    assert_eq!(self.instance(key).try_number, try_number);
-                    self.waiting.retain(|&k| k != key);
+                    assert!(self.ended.is_none() || self.meddled, "{command:?} after the end of the run");
+                    last.insert(key, (state, try_number));
+                    self.forget(key);
                     match state {
                         State::Queued => self.queued.push(key),
                         State::Running => self.running.push(key),
@@ -67,12 +102,36 @@ impl Driver {
                     }
                 }
                 Command::Wake { key, .. } => assert!(self.waiting.contains(&key)),
-                Command::End(state) => self.ended = Some(state),
+                Command::Cut { key } => {
+                    assert!(self.running.contains(&key) || self.waiting.contains(&key));
+                    self.forget(key);
+                }
+                Command::Clear { key } => {
+                    last.remove(&key);
+                    self.forget(key);
+                }
+                Command::Reopen => {
+                    assert!(self.meddled);
+                    self.ended = None;
+                }
+                Command::End(state) => {
+                    assert_eq!(self.ended.replace(state), None);
+                }
             }
+        }
+        for (key, (state, try_number)) in last {
+            let instance = self.instance(key);
+            assert_eq!((instance.state, instance.try_number), (Some(state), try_number), "{key:?}");
         }
     }
 
-    /// The instances that this one waits for.
+    fn forget(&mut self, key: Key) {
+        for list in [&mut self.queued, &mut self.running, &mut self.waiting] {
+            list.retain(|&other| other != key);
+        }
+    }
+
+    /// The instances that this one waits for, setups further above among them.
     fn upstreams(&self, key: Key) -> Vec<Key> {
         let tasks = self.run.dag().tasks;
         let node = &tasks[key.task as usize];
@@ -80,7 +139,7 @@ impl Driver {
             true => vec![key.beside(above)],
             false => self.run.instances().keys(above).collect(),
         };
-        node.upstream.iter().flat_map(of).collect()
+        node.upstream.iter().chain(self.run.scopes.above(key.task)).flat_map(of).collect()
     }
 
     /// How the gate of an instance ends it; `None` where it lets it run.
@@ -108,6 +167,8 @@ impl Driver {
         let node = &self.run.dag().tasks[key.task as usize];
         let upstreams: Vec<_> = self.upstreams(key).into_iter().map(|above| self.state(above)).collect();
         match node.options.trigger_rule {
+            // What is queued stays so, also where something above it is taken back.
+            _ if self.meddled => {}
             TriggerRule::AllSuccess => assert!(upstreams.iter().all(|s| *s == Some(State::Success))),
             TriggerRule::Always | TriggerRule::OneSuccess | TriggerRule::OneFailed | TriggerRule::OneDone => {
             }
@@ -116,11 +177,12 @@ impl Driver {
         if let Some(gate) = node.gate {
             let by = [key.beside(gate.task), Key::plain(gate.task)];
             let by = by.map(|by| self.run.instances().get(by).and_then(|instance| instance.state));
-            assert!(by.contains(&Some(State::Success)), "{key:?} runs before its gate");
+            assert!(self.meddled || by.contains(&Some(State::Success)), "{key:?} runs before its gate");
         }
-        assert_eq!(self.kept_out(key), None);
-        let try_number = self.instance(key).try_number;
-        assert!((1..=node.options.retries + 1).contains(&try_number));
+        assert!(self.meddled || self.kept_out(key).is_none());
+        assert!(!self.run.waits_for_past(key.task), "{key:?} runs before its past");
+        let Instance { try_number, tries_before, .. } = self.instance(key);
+        assert!((tries_before + 1..=tries_before + node.options.retries + 1).contains(&try_number));
         let new = self.started.insert((key, try_number));
         assert!(new || self.continued.remove(&key), "try {try_number} of {key:?} ran twice");
         self.feed(Event::Started(key));
@@ -163,20 +225,23 @@ impl Driver {
 
     /// Restores the run from what was recorded, but for what is only ready, as after a crash.
     fn restored(&self, queued: bool) -> (Run, Vec<Command>) {
-        let recorded: Vec<_> = self
-            .keys()
-            .filter_map(|key| {
-                let Instance { state, try_number, interruptions, outcome, .. } = self.instance(key);
-                let only_ready = state == Some(State::Queued) && !self.started.contains(&(key, 1));
-                let recorded = Instance::recorded(state?, try_number, interruptions, outcome);
-                (queued || !only_ready).then_some((key, recorded))
-            })
-            .collect();
-        let mut run = Run::restore(self.run.dag(), recorded);
+        let recorded = self.run.recorded().into_iter().filter_map(|(key, instance)| {
+            let Instance { state, try_number, tries_before, interruptions, outcome, .. } = instance;
+            let only_ready = state == Some(State::Queued) && !self.started.contains(&(key, try_number));
+            let recorded = match only_ready && instance.tries() == 1 && !queued {
+                true => Instance::recorded(None, tries_before, tries_before, 0, None),
+                false => Instance::recorded(state, try_number, tries_before, interruptions, outcome),
+            };
+            (recorded != Instance::default()).then_some((key, recorded))
+        });
+        let mut run = Run::restore(self.run.dag(), self.start, self.run.standing(), recorded);
         let mut commands = vec![];
         let unchanged = run.instances.clone();
         run.step(Event::Begin, &mut commands).unwrap();
         assert!(!queued || run.instances == unchanged);
+        for &task in &self.let_go {
+            run.step(Event::Past(task), &mut commands).unwrap();
+        }
         (run, commands)
     }
 
@@ -189,31 +254,95 @@ impl Driver {
         assert_eq!(commands, [], "what was recorded left something undecided");
         assert_eq!(restored.instances, self.run.instances);
         assert_eq!(restored.open, self.run.open);
+        assert_eq!(restored.former, self.run.former);
+        assert_eq!(restored.held, self.run.held);
+        assert_eq!(restored.standing(), self.run.standing());
         self.run = restored;
     }
 
+    /// Does as an operator might: clears, marks or stops something.
+    fn meddle(&mut self, choice: u8) {
+        let all: Vec<Key> = self.keys().collect();
+        let Some(&key) = all.get(usize::from(choice / 8) * 7 % all.len().max(1)) else { return };
+        match choice % 8 {
+            0 => self.clear(&[key]),
+            1 => self.clear(&self.run.whole_calls(&self.run.with_setups(&[key]))),
+            2 => self.clear(&self.run.failed()),
+            3 | 4 => {
+                let mut keys = self.run.downstream(&[key]);
+                keys.push(key);
+                self.clear(&keys);
+            }
+            5 | 6 => {
+                let mark = if choice % 8 == 5 { Mark::Success } else { Mark::Failed };
+                let before = self.run.instances.clone();
+                let mut commands = vec![];
+                match self.run.step(Event::Mark(key, mark), &mut commands) {
+                    Ok(()) => {
+                        self.meddled = true;
+                        self.take(commands);
+                        assert_eq!(self.state(key), Some(mark.end()));
+                    }
+                    Err(_) => assert_eq!((&self.run.instances, commands.len()), (&before, 0)),
+                }
+            }
+            _ => {
+                let stop = if choice & 8 == 0 { Stop::Cancelled } else { Stop::TimedOut };
+                let ended = self.ended;
+                self.feed(Event::Stop(stop));
+                let tasks = self.run.dag().tasks;
+                let is_left = |key: &&Key| !self.state(**key).is_some_and(State::is_final);
+                let left: Vec<_> = self.keys().collect();
+                let left = left.iter().filter(is_left).map(|key| tasks[key.task as usize].role);
+                match stop {
+                    Stop::Cancelled => assert!(left.into_iter().all(|role| role == Role::Teardown)),
+                    Stop::TimedOut => assert_eq!(self.ended, ended.or(Some(RunState::Failed))),
+                }
+            }
+        }
+    }
+
+    /// As [`Driver::drive`], with an operator who meddles at each of these choices, and after each end.
+    pub(super) fn drive_with(&mut self, choices: &[u8], meddling: &[(u8, u8)]) {
+        for &(steps, choice) in meddling {
+            let from = usize::from(steps) % choices.len();
+            self.steps(&choices[from..], usize::from(steps));
+            self.meddle(choice);
+            self.crash();
+        }
+        self.drive(choices);
+    }
+
     pub(super) fn drive(&mut self, choices: &[u8]) {
+        self.steps(choices, 100_000);
+        assert!(self.ended.is_some(), "the run does not end");
+    }
+
+    /// Goes on for so many steps.
+    fn steps(&mut self, choices: &[u8], steps: usize) {
         let mut choices = choices.iter().copied().cycle();
-        for round in 0.. {
-            assert!(round < 100_000, "the run does not end");
+        for round in 0..steps {
             let choice = choices.next().unwrap_or(0);
             // After the choices are used up for a while, everything succeeds.
             let ending = if round > 300 { 7 } else { choice.rotate_left(3) };
-            let open = [self.queued.len(), self.running.len(), self.waiting.len()];
-            if open == [0, 0, 0] {
+            let all = 0..self.run.dag().tasks.len() as u32;
+            let held: Vec<u32> = all.filter(|&task| self.run.waits_for_past(task)).collect();
+            let open = [self.queued.len(), self.running.len(), self.waiting.len(), held.len()];
+            if self.ended.is_some() {
                 break;
             }
-            let pick = (0..3).map(|n| (n + choice as usize) % 3).find(|&n| open[n] > 0).unwrap();
+            let pick = (0..4).map(|n| (n + choice as usize) % 4).find(|&n| open[n] > 0).expect("a way on");
             let at = choice as usize % open[pick];
             match pick {
                 0 => self.start(at),
                 1 => self.end(at, ending),
-                _ => {
+                2 => {
                     let key = self.waiting[at];
                     self.feed(Event::Due(key));
                 }
+                _ => self.feed(Event::Past(held[at])),
             }
-            if choice % 16 == 9 && self.ended.is_none() {
+            if choice % 16 == 9 {
                 self.crash();
             }
         }
@@ -230,6 +359,7 @@ impl Driver {
                 assert_eq!(self.run.instances().mapped(key.task), items);
             }
             match self.kept_out(key) {
+                _ if self.meddled => {}
                 Some(end) => assert_eq!((state, instance.try_number), (end, 0), "{key:?}"),
                 None if instance.try_number == 0 => {
                     assert!(matches!(state, State::Skipped | State::UpstreamFailed), "{key:?} is {state}");
@@ -256,7 +386,12 @@ impl Driver {
         }
         let failed = |state: &Option<State>| matches!(state, Some(State::Failed | State::UpstreamFailed));
         let failed = leaves.iter().any(|&leaf| self.states(leaf).iter().any(failed));
-        assert_eq!(self.ended, Some(if failed { RunState::Failed } else { RunState::Success }));
+        match self.run.standing().stopped {
+            Some(_) => assert_eq!(self.ended, Some(RunState::Failed)),
+            // What is marked after the end does not change it.
+            None if self.meddled => assert!(self.ended.is_some()),
+            None => assert_eq!(self.ended, Some(if failed { RunState::Failed } else { RunState::Success })),
+        }
     }
 }
 

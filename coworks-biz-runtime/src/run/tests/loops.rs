@@ -161,7 +161,7 @@ fn retries_are_shared_by_the_members_of_one_item() {
 
 /// Drives a run in which all succeeds, and answers how many instances ran and how many commands there were.
 fn count(dag: &'static Dag, items: u32) -> (usize, usize) {
-    let (mut run, mut commands) = (Run::new(dag), vec![]);
+    let (mut run, mut commands) = (Run::new(dag, Start::default()), vec![]);
     let (mut queue, mut ran, mut commanded) = (VecDeque::new(), 0, 0);
     run.step(Event::Begin, &mut commands).unwrap();
     loop {

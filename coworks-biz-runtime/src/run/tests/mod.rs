@@ -3,17 +3,22 @@
 mod branches;
 mod driver;
 mod loops;
+mod operator;
+mod past;
 mod plan;
+mod setups;
 
 use proptest::prelude::*;
 
 use self::driver::{Driver, well};
 use self::plan::{Draft, dag, dags, task};
 use super::*;
-use crate::dag::{Options, TriggerRule};
+use crate::dag::TriggerRule;
 
 const A: Key = Key { task: 0, map_index: -1 };
 const B: Key = Key { task: 1, map_index: -1 };
+
+const RUNNING: Standing = Standing { state: RunState::Running, stopped: None };
 
 fn chain(length: u32, draft: impl Fn(Draft) -> Draft) -> &'static Dag {
     dag((0..length).map(|n| draft(task(n.checked_sub(1).as_slice()))))
@@ -26,6 +31,18 @@ proptest! {
     fn every_run_ends_and_keeps_its_promises(dag in dags(true), choices in prop::collection::vec(any::<u8>(), 1..80)) {
         let mut driver = Driver::new(dag);
         driver.drive(&choices);
+        driver.check_the_end();
+    }
+
+    #[test]
+    fn a_run_ends_whoever_meddles_and_is_the_same_after_a_restart(
+        dag in dags(true),
+        after in any::<bool>(),
+        choices in prop::collection::vec(any::<u8>(), 1..80),
+        meddling in prop::collection::vec(any::<(u8, u8)>(), 1..6),
+    ) {
+        let mut driver = Driver::after(dag, after);
+        driver.drive_with(&choices, &meddling);
         driver.check_the_end();
     }
 
@@ -119,22 +136,9 @@ fn an_event_that_does_not_fit_changes_nothing() {
 #[test]
 fn a_row_of_an_instance_that_there_cannot_be_is_passed_over() {
     let dag = chain(2, |task| task);
-    let row = Instance::recorded(State::Success, 1, 0, None);
-    let run = Run::restore(dag, [(Key { task: 0, map_index: 3 }, row), (Key::plain(9), row)]);
-    assert_eq!(run.instances, Run::new(dag).instances);
+    let row = Instance::recorded(Some(State::Success), 1, 0, 0, None);
+    let rows = [(Key { task: 0, map_index: 3 }, row), (Key::plain(9), row)];
+    let run = Run::restore(dag, Start::default(), RUNNING, rows);
+    assert_eq!(run.instances, Run::new(dag, Start::default()).instances);
     assert_eq!(run.open, 2);
-}
-
-#[test]
-fn delays_double_up_to_their_ceiling() {
-    let seconds = Duration::from_secs;
-    let options = Options {
-        retry_delay: seconds(10),
-        retry_exponential_backoff: true,
-        max_retry_delay: Some(seconds(60)),
-        ..Options::DEFAULT
-    };
-    let delays: Vec<_> = (1..=5).map(|n| retry_delay(&options, n).as_secs()).collect();
-    assert_eq!(delays, [10, 20, 40, 60, 60]);
-    assert_eq!(retry_delay(&options, 200), seconds(60));
 }

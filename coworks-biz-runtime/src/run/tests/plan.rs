@@ -21,6 +21,7 @@ enum Shape {
     Branch { arms: u32 },
     List,
     Join,
+    Call(Kind),
 }
 
 fn draft(shape: Shape, upstream: &[u32]) -> Draft {
@@ -57,6 +58,18 @@ impl Draft {
 
     pub(super) fn shares(mut self, with: u32) -> Self {
         self.shares.push(with);
+        self
+    }
+
+    /// A member of an asynchronous call.
+    pub(super) fn kind(mut self, kind: Kind) -> Self {
+        self.shape = Shape::Call(kind);
+        self
+    }
+
+    /// It waits for its past, and for what is directly behind that.
+    pub(super) fn waits(mut self) -> Self {
+        self.options.wait_for_downstream = true;
         self
     }
 
@@ -100,6 +113,7 @@ pub(super) fn dag(drafts: impl IntoIterator<Item = Draft>) -> &'static Dag {
         let kind = match draft.shape {
             Shape::Work => Kind::Function,
             Shape::Join => Kind::Join,
+            Shape::Call(kind) => kind,
             Shape::List => Kind::Map { members: of_arm(0) },
             Shape::Branch { arms } => {
                 let arms = (0..arms).map(|arm| Arm { label: "", members: of_arm(arm) });
@@ -187,9 +201,14 @@ fn add(pieces: &[Piece], gate: Option<Gate>, drafts: &mut Vec<Draft>) {
             Piece::Loop(..) => Shape::List,
         };
         let (bits, rule, retries, role) = *raw;
+        // Any bits will do; it matters only to a run that comes after another.
+        let waits = bits % 11 == 3;
         let above = |n: &u32| bits >> (n % 64) & 1 == 1 && gate.is_none_or(|gate| gate.task != *n);
         let upstream: Vec<_> = (0..index).filter(above).collect();
-        drafts.push(Draft { gate, ..draft(shape, &upstream).rule(rule).retries(retries).role(role) });
+        // A branch and a list set nothing up.
+        let role = if matches!(piece, Piece::Task(_)) { role } else { Role::Work };
+        let made = draft(shape, &upstream).rule(rule).retries(retries).role(role);
+        drafts.push(Draft { gate, ..if waits { made.waits() } else { made } });
         match piece {
             Piece::Task(_) => {}
             Piece::Loop(_, body) => add(body, Some(Gate { task: index, arm: 0 }), drafts),
