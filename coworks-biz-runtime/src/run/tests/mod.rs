@@ -4,6 +4,7 @@ mod branches;
 mod driver;
 mod loops;
 mod operator;
+mod oracle;
 mod past;
 mod plan;
 mod setups;
