@@ -287,7 +287,7 @@ impl Driver {
                 }
             }
             _ => {
-                let stop = if choice / 8 % 2 == 0 { Stop::Cancelled } else { Stop::TimedOut };
+                let stop = if choice & 8 == 0 { Stop::Cancelled } else { Stop::TimedOut };
                 let ended = self.ended;
                 self.feed(Event::Stop(stop));
                 let tasks = self.run.dag().tasks;

@@ -3,8 +3,11 @@
 mod branches;
 mod driver;
 mod loops;
+mod operator;
 mod oracle;
+mod past;
 mod plan;
+mod setups;
 
 use proptest::prelude::*;
 

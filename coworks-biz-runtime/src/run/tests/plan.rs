@@ -205,6 +205,8 @@ fn add(pieces: &[Piece], gate: Option<Gate>, drafts: &mut Vec<Draft>) {
         let waits = bits % 11 == 3;
         let above = |n: &u32| bits >> (n % 64) & 1 == 1 && gate.is_none_or(|gate| gate.task != *n);
         let upstream: Vec<_> = (0..index).filter(above).collect();
+        // A branch and a list set nothing up.
+        let role = if matches!(piece, Piece::Task(_)) { role } else { Role::Work };
         let made = draft(shape, &upstream).rule(rule).retries(retries).role(role);
         drafts.push(Draft { gate, ..if waits { made.waits() } else { made } });
         match piece {
