@@ -66,7 +66,7 @@ fn days(written: &str, weekday: &str) -> Result<String, String> {
                 Err(format!("with `{written}` Airflow ignores the weekday: it must be `*`"))
             }
             29.. => {
-                Err(format!("`{written}` is the last day to Airflow where a month has no {day}th: say `L`"))
+                Err(format!("`{written}` is the last day to Airflow where a month has no day {day}: say `L`"))
             }
             day => Ok(format!("{day}W")),
         };
