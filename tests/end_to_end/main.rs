@@ -6,6 +6,7 @@ mod calls;
 mod database;
 mod faults;
 mod harness;
+mod limits;
 mod loops;
 mod mixed;
 mod names;

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod branches;
+mod limits;
 mod loops;
 mod mixed;
 mod names;
@@ -170,6 +171,13 @@ coworks_biz::main![
     poison,
     served::ticking,
     served::steps,
+    limits::pooled,
+    limits::lonely,
+    limits::hasty,
+    limits::faithful,
+    limits::telling,
+    limits::parent,
+    limits::child,
     branches::parcels,
     branches::conditions,
     branches::joins,

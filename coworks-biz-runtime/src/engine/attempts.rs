@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::core::{BATCH, Core, Effect};
+use super::core::{BATCH, Core};
+use super::effects::Effect;
 use super::host::{RunHost, Shared};
 use super::live::Live;
 use super::message::{Ended, Message};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio::sync::watch;
 
-use super::core::{Alarm, Core, Effect, exact, now};
+use super::alarms::Alarm;
+use super::core::{Core, exact, now};
+use super::effects::Effect;
 use super::live::Live;
 use super::message::Message;
 use super::past::keyed;
@@ -92,7 +94,8 @@ impl Core {
         };
         if ended {
             // Behind the commit of what it waits for.
-            return self.shared.tell(Message::Due { run, key, resume: Resume::Arrived });
+            let of = WaitsFor::Run { run: awaited };
+            return self.shared.tell(Message::Due { run, key, of, resume: Resume::Arrived });
         }
         self.awaited.entry(awaited).or_default().push((run, key));
         if let Some(until) = until {

@@ -9,7 +9,9 @@ use crate::dag::Task;
 use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, Standing, Start, State, Stop};
 use crate::store::{RunRecord, TaskRecord, WaitsFor};
 use crate::task::{Attempt, Awaited, DagRun, DataInterval, Definition, Resume, Wait};
-use crate::value::{Json, Object};
+use crate::value::Json;
+#[cfg(feature = "s3")]
+use crate::value::Object;
 
 #[derive(Debug)]
 pub(super) struct Live {

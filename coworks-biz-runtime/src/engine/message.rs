@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::{Answer, EngineError, Order, RunHandle, Trigger};
 use crate::error::Error;
 use crate::run::Key;
-use crate::store::{LogRecord, Stored};
+use crate::store::{LogRecord, Stored, WaitsFor};
 use crate::task::{Definition, End, Resume};
 use crate::value::Json;
 #[cfg(feature = "s3")]
@@ -46,6 +46,8 @@ pub(super) enum Message {
     Due {
         run: i64,
         key: Key,
+        /// What that was: the task may have been cleared, and wait for something else.
+        of: WaitsFor,
         resume: Resume,
     },
     #[cfg(feature = "s3")]

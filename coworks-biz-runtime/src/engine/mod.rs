@@ -6,11 +6,14 @@
 //! transaction, and transactions of different runs are grouped by themselves
 //! while the last one is being synced.
 
+mod alarms;
 mod attempts;
 mod backfill;
 mod begin;
+mod commands;
 mod core;
 mod dags;
+mod effects;
 mod host;
 mod interventions;
 mod live;

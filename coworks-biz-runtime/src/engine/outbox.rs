@@ -9,7 +9,9 @@ use chrono::{TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::core::{Alarm, Core, Effect, now};
+use super::alarms::Alarm;
+use super::core::{Core, now};
+use super::effects::Effect;
 use super::host::{Outputs, RunHost, Shared};
 use super::live::{Live, dag_run};
 use super::message::Message;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::host::Shared;
 use super::message::Message;
 use crate::run::Key;
+use crate::store::WaitsFor;
 use crate::task::Resume;
 use crate::tech::Look;
 use crate::value::Object;
@@ -94,13 +95,13 @@ async fn look_around(
 }
 
 async fn look(shared: &Shared, again: &mpsc::WeakUnboundedSender<Watch>, watch: Watch) {
-    let Watch { run, key, .. } = watch;
+    let (run, key, of) = (watch.run, watch.key, WaitsFor::Object(watch.object.clone()));
     let found = shared.services.results().await.look(&watch.object).await;
     match found {
-        Ok(Look::There) => return shared.tell(Message::Due { run, key, resume: Resume::Arrived }),
+        Ok(Look::There) => return shared.tell(Message::Due { run, key, of, resume: Resume::Arrived }),
         // The task itself looks once more, and says what it found.
         _ if Utc::now() >= watch.until => {
-            return shared.tell(Message::Due { run, key, resume: Resume::Overdue });
+            return shared.tell(Message::Due { run, key, of, resume: Resume::Overdue });
         }
         Ok(Look::Missing | Look::Forbidden) => {}
         // An outage of S3 is waited out.

@@ -1,0 +1,106 @@
+//! What is to be done at a moment.
+
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::core::{BATCH, Core, now};
+use super::live::Live;
+use crate::run::{Event, Key, State};
+use crate::store::WaitsFor;
+use crate::task::Resume;
+
+/// How often it is looked for runs that are older than the retention, and how far the pieces of
+/// what is found are apart.
+const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
+const PRUNE_PIECES: TimeDelta = TimeDelta::milliseconds(50);
+
+/// What is to be done at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alarm {
+    /// A task instance is called again, if this is still when.
+    Task(i64, Key, DateTime<Utc>),
+    /// A run has had its time.
+    Run(i64),
+    /// Somebody is told of something, again.
+    Notice(i64),
+    /// Runs that ended long ago are removed.
+    Prune,
+}
+
+impl Core {
+    pub(super) fn due(&mut self, run: i64, key: Key, resume: Option<Resume>) {
+        // A run that has ended meanwhile waits for nothing, and neither does a task that was cut off.
+        let waits = |live: &Live| {
+            matches!(live.instance(key).state, Some(State::UpForRetry | State::UpForReschedule))
+        };
+        if self.runs.get(&run).is_some_and(waits) {
+            self.step(run, Event::Due(key), resume);
+        }
+    }
+
+    /// What a task waited for is there, or overdue; unless it waits for something else by now.
+    pub(super) fn arrived(&mut self, run: i64, key: Key, of: &WaitsFor, resume: Resume) {
+        if self.runs.get(&run).is_some_and(|live| live.waits_for(key) == Some(of)) {
+            self.due(run, key, Some(resume));
+        }
+    }
+
+    /// Has a task instance called again at this moment.
+    pub(super) fn wake(&mut self, run: i64, key: Key, at: DateTime<Utc>) {
+        self.alarm(at, Alarm::Task(run, key, at));
+    }
+
+    /// Has something done at this moment.
+    pub(super) fn alarm(&mut self, at: DateTime<Utc>, what: Alarm) {
+        let after = (at - now()).to_std().unwrap_or_default();
+        let at = Instant::now().checked_add(after).unwrap_or_else(far_future);
+        self.alarms.push(Reverse((at, what)));
+    }
+
+    pub(super) fn fire(&mut self) {
+        let now = Instant::now();
+        while let Some(&Reverse((at, alarm))) = self.alarms.peek() {
+            if at > now {
+                break;
+            }
+            self.alarms.pop();
+            match alarm {
+                Alarm::Task(run, key, due) => {
+                    let Some(live) = self.runs.get(&run) else { continue };
+                    // It was cleared meanwhile, and waits for something else.
+                    if live.due_at(key) != Some(due) {
+                        continue;
+                    }
+                    let overdue = matches!(live.waits_for(key), Some(WaitsFor::Run { .. }));
+                    self.due(run, key, overdue.then_some(Resume::Overdue));
+                }
+                Alarm::Run(run) => self.out_of_time(run),
+                Alarm::Notice(id) => self.tell(id),
+                Alarm::Prune => self.prune(),
+            }
+        }
+    }
+
+    /// Removes a piece of what is older than the retention; the next one soon, or what is then old in a while.
+    fn prune(&mut self) {
+        let Some(before) = self.retention.and_then(|retention| now().checked_sub_signed(retention)) else {
+            return;
+        };
+        let pause = match self.writer.prune(before, BATCH) {
+            Ok(pruned) if pruned.more => PRUNE_PIECES,
+            Ok(_) => PRUNE_EVERY,
+            Err(error) => {
+                tracing::warn!(target: "coworks_biz::engine", "old runs stay for now: {error}");
+                PRUNE_EVERY
+            }
+        };
+        self.alarm(now() + pause, Alarm::Prune);
+    }
+}
+
+/// A moment that a process does not live to see: delays beyond what a clock can hold.
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600)
+}

@@ -1,0 +1,190 @@
+//! What follows from an event: a run commands, and that becomes changes, and effects of them.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::core::{BATCH, Core, now};
+use super::effects::Effect;
+use super::host::RunHost;
+use super::live::word_of;
+use super::slots::Ready;
+use crate::run::{ALONE_AFTER, Command, Event, Key, MAX_INTERRUPTIONS, RunState, State};
+use crate::store::{WaitsFor, Write};
+use crate::task::{Definition, Resume};
+use crate::value::Object;
+
+impl Core {
+    /// Feeds an event to a run, and turns what it commands into changes and effects.
+    pub(super) fn step(&mut self, run: i64, event: Event, resume: Option<Resume>) {
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        let mut commands = std::mem::take(&mut self.commands);
+        if let Err(misfit) = live.step(event, &mut commands) {
+            // Not the user's fault, and nothing has changed: tell whoever can mend it.
+            tracing::error!(target: "coworks_biz::engine", run_id = %live.dag_run.run_id, "{misfit}");
+        }
+        self.obey(run, &mut commands, Some(event), resume);
+        self.commands = commands;
+    }
+
+    /// Lets those go on that follow a run of which a task has ended.
+    pub(super) fn pass_on(&mut self) {
+        while let Some((run, tasks)) = self.passes.pop() {
+            self.let_pass(run, tasks);
+        }
+    }
+
+    /// Turns what a run commands into changes and effects.
+    pub(super) fn obey(
+        &mut self,
+        run: i64,
+        commands: &mut Vec<Command>,
+        event: Option<Event>,
+        resume: Option<Resume>,
+    ) {
+        for command in commands.drain(..) {
+            let now = now();
+            let Some(live) = self.runs.get_mut(&run) else { break };
+            match command {
+                Command::Set { key, state: State::Queued, .. } => {
+                    live.note(key, State::Queued, now);
+                    let resume = match event {
+                        Some(Event::Interrupted(_)) => None,
+                        _ => resume,
+                    };
+                    self.enqueue(run, key, resume);
+                }
+                Command::Set { key, state, .. } => {
+                    if let (Some(Event::Interrupted(_)), State::Failed) = (event, state) {
+                        live.note_error(key, &format!(
+                            "the process died {MAX_INTERRUPTIONS} times while this task ran: it is not tried again"
+                        ));
+                    }
+                    live.note(key, state, now);
+                    if state.is_final() {
+                        self.tell_followers(run, key.task);
+                    }
+                    // The time of a retry is part of the row; its command comes next.
+                    if state == State::UpForRetry {
+                        continue;
+                    }
+                    self.record(run, key, state, now);
+                }
+                Command::Wake { key, after } => {
+                    let delay = TimeDelta::from_std(after).unwrap_or(TimeDelta::MAX);
+                    let at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
+                    live.note_due(key, at);
+                    self.wake(run, key, at);
+                    self.record(run, key, State::UpForRetry, now);
+                }
+                Command::Cut { key } => {
+                    let was = live.waits_for(key).cloned();
+                    self.cut(run, key);
+                    if let Some(WaitsFor::Object(object)) = was {
+                        self.sweep(object);
+                    }
+                }
+                Command::Clear { key } => {
+                    live.note_cleared(key);
+                    let record = live.record_of_cleared(key);
+                    let (task_id, map_index) = (record.task_id.clone(), key.map_index);
+                    self.writes.push(Write::Forget { run, task_id, map_index });
+                    self.writes.push(Write::Task { record, at: now });
+                    live.outputs.forget(live.node(key).task_id, map_index);
+                }
+                Command::Reopen => self.reopen(run, now),
+                Command::End(state) => self.end(run, state, now),
+            }
+        }
+    }
+
+    /// An object that may still come is not wanted any more.
+    pub(super) fn sweep(&mut self, object: Object) {
+        self.writes.push(Write::Delete(object.clone()));
+        self.effects.push(Effect::Delete(object));
+    }
+
+    fn reopen(&mut self, run: i64, at: DateTime<Utc>) {
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        let had_ended = live.record.state.is_final();
+        live.record.state = RunState::Running;
+        (live.record.end_date, live.record.stopped) = (None, None);
+        let (record, dag) = (live.record.clone(), live.dag);
+        if had_ended {
+            self.dags[dag].began(&record);
+        }
+        self.writes.push(Write::Run { record: Box::new(record), event: "running", detail: None, at });
+    }
+
+    fn end(&mut self, run: i64, state: RunState, at: DateTime<Utc>) {
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        live.record.state = state;
+        live.record.end_date = Some(at);
+        live.record.stopped = live.run.standing().stopped.map(|stop| word_of(stop).to_owned());
+        let (record, dag) = (live.record.clone(), live.dag);
+        self.dags[dag].ended(&record);
+        self.stirred.insert(dag);
+        self.writes.push(Write::Run { record: Box::new(record), event: state.as_str(), detail: None, at });
+        self.announce_run(run, state);
+        self.effects.push(Effect::End { run, state });
+        self.look_after_end(dag);
+        for (waiting, key) in self.awaited.remove(&run).unwrap_or_default() {
+            self.arrived(waiting, key, &WaitsFor::Run { run }, Resume::Arrived);
+        }
+    }
+
+    fn record(&mut self, run: i64, key: Key, state: State, at: DateTime<Utc>) {
+        if let Some(live) = self.runs.get(&run) {
+            self.writes.push(Write::Task { record: live.record(key), at });
+            self.effects.push(Effect::Say { run, key, state });
+        }
+    }
+
+    /// Records what is known of a task that stays in its state.
+    pub(super) fn count(&mut self, run: i64, key: Key) {
+        if let Some(live) = self.runs.get(&run) {
+            self.writes.push(Write::Task { record: live.record(key), at: now() });
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, run: i64, key: Key, resume: Option<Resume>) {
+        let Some(live) = self.runs.get(&run) else { return };
+        let (dag, options) = (live.definition.dag, live.node(key).options);
+        let ready = Ready {
+            run,
+            key,
+            resume: resume.or_else(|| live.waits_for(key).map(|_| Resume::Interrupted)),
+            alone: live.instance(key).interruptions >= ALONE_AFTER,
+            dag: live.dag,
+            priority: options.priority_weight,
+            pool: self.pools.get(options.pool).copied(),
+            of_run: dag.max_active_tasks,
+            of_task: options.max_active_tis_per_dag,
+        };
+        self.slots.push(ready);
+    }
+
+    /// The pools that tasks of this DAG name and that there are not.
+    pub(super) fn missing_pools(&self, definition: &Definition) -> Vec<String> {
+        super::missing_pools(definition, &self.pools)
+    }
+
+    /// Hands out slots. Those that get none are recorded as queued, as far as the batch has room:
+    /// what is not recorded yet follows from what is, should the process die.
+    pub(super) fn assign(&mut self) {
+        while let Some(Ready { run, key, resume, .. }) = self.slots.next() {
+            let now = now();
+            self.step(run, Event::Started(key), None);
+            let Some(live) = self.runs.get(&run) else { continue };
+            let attempt = live.attempt(key, resume, now);
+            let host = RunHost { shared: Arc::clone(&self.shared), outputs: Arc::clone(&live.outputs) };
+            self.effects.push(Effect::Start { attempt, host });
+        }
+        let now = now();
+        for Ready { run, key, .. } in self.slots.record(BATCH) {
+            if let Some(live) = self.runs.get(&run) {
+                self.writes.push(Write::Task { record: live.record(key), at: now });
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What begins once the changes it follows from are committed.
+
+use std::sync::Arc;
+
+use chrono::SecondsFormat;
+use tokio::sync::oneshot;
+
+use super::core::Core;
+use super::host::{Outputs, RunHost};
+use super::message::{Message, Reply};
+use super::{Answer, EngineError, RunHandle};
+use crate::run::{Key, RunState, State};
+use crate::store::Stored;
+use crate::task::Attempt;
+#[cfg(not(feature = "s3"))]
+use crate::task::Resume;
+use crate::value::Object;
+
+/// One of these.
+pub(super) enum Effect {
+    Begun { run: i64, resumed: bool },
+    Answer { reply: Reply, handle: RunHandle },
+    Done { reply: oneshot::Sender<Result<Answer, EngineError>>, answer: Answer },
+    Start { attempt: Attempt, host: RunHost },
+    Keep { outputs: Arc<Outputs>, task: &'static str, map_index: i32, xcoms: Vec<(String, Stored)> },
+    Watch { run: i64, key: Key },
+    Delete(Object),
+    Tell(i64),
+    Say { run: i64, key: Key, state: State },
+    End { run: i64, state: RunState },
+}
+
+impl Core {
+    /// Lets begin what was committed.
+    pub(super) fn release(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Begun { run, resumed } => {
+                    let Some(live) = self.runs.get(&run) else { continue };
+                    tracing::info!(
+                        target: "coworks_biz::engine",
+                        dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id,
+                        "{}", if resumed { "run goes on" } else { "run begins" }
+                    );
+                }
+                // The run goes on, whether or not somebody waits for it.
+                Effect::Answer { reply, handle } => drop(reply.send(Ok(handle))),
+                Effect::Done { reply, answer } => drop(reply.send(Ok(answer))),
+                Effect::Start { attempt, host } => self.start(attempt, host),
+                Effect::Keep { outputs, task, map_index, xcoms } => outputs.keep(task, map_index, xcoms),
+                Effect::Watch { run, key } => self.watch(run, key),
+                Effect::Delete(object) => self.delete(object),
+                Effect::Tell(id) => self.tell(id),
+                Effect::Say { run, key, state } => self.say(run, key, state),
+                Effect::End { run, state } => self.let_go(run, state),
+            }
+        }
+        if self.slots.running() == 0 && self.deleting == 0 && self.outbox.under_way == 0 {
+            for drained in self.drained.drain(..) {
+                let _ = drained.send(());
+            }
+        }
+    }
+
+    /// A run has ended, and is recorded so.
+    fn let_go(&mut self, run: i64, state: RunState) {
+        // It was cleared in the same moment, and goes on.
+        if self.runs.get(&run).is_none_or(|live| !live.run.state().is_final()) {
+            return;
+        }
+        let Some(live) = self.runs.remove(&run) else { return };
+        if !self.followers.is_empty() {
+            self.followers.retain(|_, followers| {
+                followers.retain(|follower| *follower != run);
+                !followers.is_empty()
+            });
+        }
+        tracing::info!(
+            target: "coworks_biz::engine",
+            dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id, state = %state, "run ends"
+        );
+        if let Some(ended) = self.ends.remove(&run) {
+            // Whether or not somebody still waits for it.
+            let _ = ended.send(Some(state));
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    fn watch(&self, run: i64, key: Key) {
+        if let Some((object, since, until)) = self.runs.get(&run).and_then(|live| live.wait(key)) {
+            self.waiter.watch(super::waiter::Watch { run, key, object, since, until });
+        }
+    }
+
+    /// Without S3 nothing waits for an object; a run of a program that had it is told at its first look.
+    #[cfg(not(feature = "s3"))]
+    fn watch(&self, run: i64, key: Key) {
+        if let Some(of) = self.runs.get(&run).and_then(|live| live.waits_for(key)).cloned() {
+            self.shared.tell(Message::Due { run, key, of, resume: Resume::Interrupted });
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    fn delete(&mut self, object: Object) {
+        self.deleting += 1;
+        let shared = Arc::clone(&self.shared);
+        self.tokio.spawn(async move {
+            let _few = shared.sweepers.acquire().await;
+            let done = match shared.services.results().await.delete(&object).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(target: "coworks_biz::engine", "not deleted, and tried again at the next start: {error}");
+                    false
+                }
+            };
+            shared.tell(Message::Deleted { object, done });
+        });
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn delete(&mut self, object: Object) {
+        tracing::warn!(target: "coworks_biz::engine", "{object} stays: this program was built without S3");
+    }
+
+    fn say(&self, run: i64, key: Key, state: State) {
+        let Some(live) = self.runs.get(&run) else { return };
+        let (task_id, map_index) = (live.node(key).task_id, key.map_index);
+        let try_number = live.instance(key).try_number;
+        let duration = live.duration(key).map(|d| d.as_micros() as u64);
+        let due = live.due_at(key).map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+        // A wait for an object may end before it is due.
+        let latest = live.waits_for(key).is_some();
+        // The start of an attempt shows in what it says itself.
+        match state {
+            State::Queued | State::Running => tracing::debug!(
+                target: "coworks_biz::engine", task_id, map_index, state = state.as_str(), try_number, "task"
+            ),
+            _ => tracing::info!(
+                target: "coworks_biz::engine",
+                task_id, map_index, state = state.as_str(), try_number, duration, due, latest, "task"
+            ),
+        }
+    }
+}
