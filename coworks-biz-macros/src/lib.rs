@@ -175,9 +175,8 @@ pub fn biz(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `wait_for_downstream` | whether it waits for the same task of the run before, and for what directly follows that one | `false` | |
 /// | `setup` | a flag: it sets something up | | a value |
 /// | `teardown` | the setup that it takes down, or a list of them; its rule is `all_done_setup_success` | | what is no task |
-/// | `email` | an address, or a list of them. Nothing is sent yet | none | what is no address |
+/// | `email` | who is told of failures: an address, or a list of them | none | what is no address |
 /// | `email_on_failure`, `email_on_retry` | whether they are told | `true` | |
-///
 /// | `on_failure_callback`, `on_retry_callback`, `on_success_callback` | the name of an `async fn alert(ctx: Context) -> Result<()>` that is called once an attempt has failed for good, will be retried, or has succeeded | none | a function of another form |
 ///
 /// All but `id`, `setup` and `teardown` may be given to [`macro@biz`], for all of its tasks.

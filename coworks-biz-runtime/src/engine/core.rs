@@ -251,6 +251,8 @@ impl Core {
                 ) => {
                     drop(reply.send(Err(refusal())));
                 }
+                #[cfg(test)]
+                Ok(Message::Pages(most)) => self.writer.limit(most),
                 Ok(Message::Order { order: Order::Status, reply }) => drop(reply.send(Ok(self.status()))),
                 Ok(Message::Order { reply, .. }) => drop(reply.send(Err(refusal()))),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
@@ -317,6 +319,8 @@ impl Core {
                 }
             }
             Message::Told { id, error } => self.told(id, error),
+            #[cfg(test)]
+            Message::Pages(most) => self.writer.limit(most),
             Message::Stay { reply } => self.stayed.push(reply),
             Message::Drain { reply } => {
                 self.slots.drain();

@@ -61,6 +61,9 @@ pub(super) enum Message {
         id: i64,
         error: Option<Error>,
     },
+    /// From now on the database has so many pages, and no more: its disk is full.
+    #[cfg(test)]
+    Pages(u32),
     /// Never answered: whoever asks learns when the engine goes.
     Stay {
         reply: oneshot::Sender<()>,

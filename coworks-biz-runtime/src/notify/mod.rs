@@ -7,7 +7,7 @@
 mod mail;
 mod notice;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(feature = "email")]
 mod text;
 mod webhook;

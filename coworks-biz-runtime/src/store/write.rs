@@ -84,6 +84,13 @@ impl Writer {
         Blobs::of(&self.path)
     }
 
+    /// Lets the file have so many pages more, and none beyond: as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn limit(&self, more: u32) {
+        let pages: u32 = self.query("SELECT page_count FROM pragma_page_count", []).unwrap();
+        self.connection.pragma_update(None, "max_page_count", pages + more).unwrap();
+    }
+
     /// Commits these changes: all of them, or none.
     pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let wrap = StoreError::of;

@@ -1,7 +1,10 @@
 #[cfg(feature = "local")]
 mod calls;
+#[cfg(feature = "email")]
+mod outbox;
 mod sensors;
 mod shapes;
+mod upkeep;
 
 use std::path::Path;
 use std::sync::LazyLock;

@@ -1,7 +1,7 @@
 #[cfg(feature = "email")]
 mod mail;
 #[cfg(feature = "email")]
-mod server;
+pub(crate) mod server;
 mod webhook;
 
 use chrono::{DateTime, Utc};

@@ -15,17 +15,17 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A mail as it was handed over.
 #[derive(Debug, Clone)]
-pub(super) struct Mail {
-    pub(super) user: Option<String>,
-    pub(super) encrypted: bool,
-    pub(super) from: String,
-    pub(super) to: Vec<String>,
-    pub(super) data: String,
+pub(crate) struct Mail {
+    pub(crate) user: Option<String>,
+    pub(crate) encrypted: bool,
+    pub(crate) from: String,
+    pub(crate) to: Vec<String>,
+    pub(crate) data: String,
 }
 
 /// When a connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encrypts {
+pub(crate) enum Encrypts {
     Never,
     WhenAsked,
     FromTheStart,
@@ -33,16 +33,16 @@ pub(super) enum Encrypts {
 
 /// What the server does, and with what it answers.
 #[derive(Debug, Clone)]
-pub(super) struct Manners {
-    pub(super) encrypts: Encrypts,
+pub(crate) struct Manners {
+    pub(crate) encrypts: Encrypts,
     /// The user and the password, without which no mail is taken.
-    pub(super) login: Option<(&'static str, &'static str)>,
+    pub(crate) login: Option<(&'static str, &'static str)>,
     /// Recipients that are refused, with these words.
-    pub(super) refuses: &'static [(&'static str, &'static str)],
+    pub(crate) refuses: &'static [(&'static str, &'static str)],
     /// What is said to a mail.
-    pub(super) taken: &'static str,
+    pub(crate) taken: &'static str,
     /// The verb after which nothing more is said.
-    pub(super) silent_after: Option<&'static str>,
+    pub(crate) silent_after: Option<&'static str>,
 }
 
 impl Default for Manners {
@@ -52,17 +52,17 @@ impl Default for Manners {
 }
 
 /// A server that is there until it is dropped.
-pub(super) struct Server {
-    pub(super) port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     /// What a client has to trust.
-    pub(super) root: Certificate,
+    pub(crate) root: Certificate,
     mails: Arc<Mutex<Vec<Mail>>>,
     connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
 impl Server {
-    pub(super) async fn start(manners: Manners) -> Self {
+    pub(crate) async fn start(manners: Manners) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let root = Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -92,11 +92,11 @@ impl Server {
         Self { port, root, mails, connections, _tasks: tasks }
     }
 
-    pub(super) fn mails(&self) -> Vec<Mail> {
+    pub(crate) fn mails(&self) -> Vec<Mail> {
         self.mails.lock().unwrap().clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }

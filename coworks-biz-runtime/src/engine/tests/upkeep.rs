@@ -1,0 +1,198 @@
+//! What an engine meets over the months: a full disk, a new program, runs that are old.
+
+use super::*;
+use crate::run::State;
+use crate::store::{RunRecord, TaskRecord, Which, Writer};
+
+/// Never ends.
+fn never(_: &Context) -> Result<Work> {
+    Ok(finish(std::future::pending::<Result<()>>()))
+}
+
+async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_waited_out() {
+    fn long(_: &Context) -> Result<Work> {
+        Ok(finish(async { Ok::<_, Error>("x".repeat(60_000)) }))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let definition = definition("large", &[("a", &[], long), ("b", &[0], one)]);
+    let engine = Engine::start(&config(dir.path(), 1), &[definition], Mode::Serve).unwrap();
+    let mut before = engine.trigger(definition, Trigger::default()).await.unwrap();
+    before.ended().await.unwrap();
+
+    // Room for the beginning of a run, and none for what comes of it.
+    engine.sender.send(Message::Pages(8)).unwrap();
+    let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
+    let trouble = loop {
+        match engine.order(Order::Status).await.unwrap() {
+            Answer::Status { trouble: Some(trouble), .. } => break trouble,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    assert!(trouble.contains("nothing goes on until there is room on the disk"), "{trouble}");
+    let refused = engine.trigger(definition, Trigger::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("the engine takes nothing in at present"), "{refused}");
+
+    engine.sender.send(Message::Pages(10_000)).unwrap();
+    assert_eq!(run.ended().await.unwrap(), RunState::Success);
+    assert!(matches!(engine.order(Order::Status).await.unwrap(), Answer::Status { trouble: None, .. }));
+}
+
+/// Leaves a run of `before`, whose last task is under way, to a program that has `after`.
+async fn left(
+    before: &'static Definition,
+    after: &'static Definition,
+) -> (tempfile::TempDir, Engine, RunHandleOfAnother) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), 4);
+    let engine = Engine::start(&config, &[before], Mode::Serve).unwrap();
+    let run = engine.trigger(before, Trigger::default()).await.unwrap().run.number;
+    let path = dir.path().join("biz.db");
+    let reader = Reader::open(&path).unwrap();
+    until(|| {
+        let tasks = reader.tasks(run).unwrap();
+        tasks.iter().any(|task| task.state == Some(State::Running) && task.task_id == "wait").then_some(())
+    })
+    .await;
+    drop(engine);
+    let engine = Engine::start(&config, &[after], Mode::Serve).unwrap();
+    (dir, engine, RunHandleOfAnother { reader, run })
+}
+
+/// A run that another process has begun.
+struct RunHandleOfAnother {
+    reader: Reader,
+    run: i64,
+}
+
+impl RunHandleOfAnother {
+    async fn ended(&self) -> RunRecord {
+        until(|| self.reader.run(self.run).unwrap().filter(|run| run.state.is_final())).await
+    }
+
+    async fn held(&self) -> String {
+        until(|| self.reader.run(self.run).unwrap().and_then(|run| run.held)).await
+    }
+
+    fn states(&self) -> Vec<(String, Option<State>)> {
+        let tasks = self.reader.tasks(self.run).unwrap();
+        tasks.into_iter().map(|TaskRecord { task_id, state, .. }| (task_id, state)).collect()
+    }
+
+    fn name(&self) -> RunName {
+        RunName { dag_id: None, run_id: self.reader.run(self.run).unwrap().unwrap().run_id }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_goes_on_with_a_program_that_changes_only_what_is_to_come() {
+    let before = definition("office", &[("a", &[], one), ("wait", &[0], never), ("old", &[1], one)]);
+    let after = definition(
+        "office",
+        &[("a", &[], one), ("wait", &[0], add), ("new", &[1], add), ("beside", &[], one)],
+    );
+    let (_dir, _engine, run) = left(before, after).await;
+    let ended = run.ended().await;
+    assert_eq!((ended.state, ended.version), (RunState::Success, after.dag.version()));
+    let success = Some(State::Success);
+    let expected = ["a", "beside", "new", "wait"].map(|task| (task.to_owned(), success));
+    assert_eq!(run.states(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_past_the_program_has_changed_is_held_until_somebody_decides() {
+    let before = definition("office", &[("a", &[], one), ("wait", &[0], never)]);
+    let after = definition("office", &[("first", &[], one), ("wait", &[0], add)]);
+    let (_dir, engine, run) = left(before, after).await;
+    let held = run.held().await;
+    assert_eq!(
+        held,
+        "task `a` has ended (success), and is not in the program any more; \
+         task `wait` is under way behind a, and now comes behind first"
+    );
+    // Not all of it is decided yet.
+    let retry = |from: &[&str]| Order::Retry {
+        run: run.name(),
+        from: from.iter().map(|t| (*t).to_owned()).collect(),
+    };
+    let refused = engine.order(retry(&["wait"])).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("task `a` has ended (success), and is not in the program any more"),
+        "{refused}"
+    );
+    let Answer::Run { cleared, .. } = engine.order(retry(&["a", "wait"])).await.unwrap() else { panic!() };
+    assert_eq!(cleared, ["wait"]);
+    assert_eq!(run.ended().await.state, RunState::Success);
+    let states = [("a", State::Removed), ("first", State::Success), ("wait", State::Success)];
+    assert_eq!(run.states(), states.map(|(task, state)| (task.to_owned(), Some(state))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_run_can_be_cancelled() {
+    let before = definition("office", &[("a", &[], one), ("wait", &[0], never)]);
+    let after = definition("office", &[("wait", &[], one)]);
+    let (_dir, engine, run) = left(before, after).await;
+    run.held().await;
+    engine.order(Order::Cancel { run: run.name() }).await.unwrap();
+    let ended = run.ended().await;
+    assert_eq!(
+        (ended.state, ended.stopped.as_deref(), ended.held),
+        (RunState::Failed, Some("cancelled"), None)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_are_older_than_the_retention_are_removed_while_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), 4);
+    let definition = definition("office", &[("a", &[], one)]);
+    let engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
+    for _ in 0..5 {
+        engine.trigger(definition, Trigger::default()).await.unwrap().ended().await.unwrap();
+    }
+    drop(engine);
+    config.retention = Some(std::time::Duration::from_micros(1));
+    let _engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
+    let reader = Reader::open(&config.db).unwrap();
+    until(|| (reader.runs(None, 9).unwrap().len() == 1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cleared_is_run_again_as_a_new_effect_and_counts_on() {
+    fn generation(context: &Context) -> Result<Work> {
+        let tries = context.try_number;
+        Ok(finish(async move { Ok::<_, Error>(tries) }))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), 4);
+    let definition = definition("office", &[("a", &[], generation), ("b", &[0], add)]);
+    let engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
+    let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
+    run.ended().await.unwrap();
+    let (number, name) =
+        (run.run.number, RunName { dag_id: Some("office".into()), run_id: run.run.run_id.to_string() });
+    engine.order(Order::Retry { run: name, from: vec!["a".into()] }).await.unwrap();
+    let reader = Reader::open(&config.db).unwrap();
+    let tasks = until(|| {
+        let tasks = reader.tasks(number).unwrap();
+        tasks.iter().all(|task| task.try_number == 2 && task.state == Some(State::Success)).then_some(tasks)
+    })
+    .await;
+    for task in &tasks {
+        assert_eq!((task.try_number, task.tries_before, task.generation), (2, 1, 1), "{task:?}");
+    }
+    assert_eq!(reader.xcom(number, "b", -1, "return_value").unwrap().unwrap().as_str(), "3");
+    drop(engine);
+    // What is recorded is what a later process reads.
+    let writer = Writer::open(&config.db, config.durability).unwrap();
+    assert!(writer.runs(Which::Open).unwrap().is_empty());
+}
