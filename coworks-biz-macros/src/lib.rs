@@ -380,21 +380,15 @@ pub fn sensor(_call: TokenStream) -> TokenStream {
 ///
 /// ```
 /// use coworks_biz::prelude::*;
-/// use serde::{Deserialize, Serialize};
-///
-/// #[derive(Serialize, Deserialize)]
-/// struct Order {
-///     number: u32,
-/// }
 ///
 /// #[biz]
-/// fn invoicing(conf: Order) {
-///     tech!(POST "/invoices/{conf.number}", cws_name = "billing");
+/// fn invoicing(conf: u32) {
+///     tech!(POST "/invoices/{conf}", cws_name = "billing");
 /// }
 ///
 /// #[biz(schedule = "@hourly")]
 /// fn collecting() {
-///     let orders: Vec<Order> = tech!(GET "/orders/new", cws_name = "shop");
+///     let orders: Vec<u32> = tech!(GET "/orders/new", cws_name = "shop");
 ///     for order in orders {
 ///         let run = trigger!(invoicing, conf = order, wait_for_completion, timeout = "1h");
 ///         report(run);

@@ -444,7 +444,8 @@ impl App {
             _ => None,
         };
         let config = Config::load(Flags { db: arguments.db.clone(), parallelism })?;
-        progress::install(&config, arguments.quiet, arguments.verbose);
+        let many = matches!(arguments.verb, Verb::Serve(_));
+        progress::install(&config, arguments.quiet, arguments.verbose, many);
         match arguments.verb {
             Verb::Run(run) => run::run(self, config, run, arguments.db.as_deref()),
             Verb::Serve(serve) => serve::serve(self, config, &serve),

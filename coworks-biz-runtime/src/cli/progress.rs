@@ -19,7 +19,8 @@ use crate::run::{InstanceName, State};
 use crate::task::Capture;
 
 /// Brings records to the logs of their tasks, and to stderr as far as it is wanted.
-pub(super) fn install(config: &Config, quiet: bool, verbose: bool) {
+/// Where there are `many` runs, each line says of which it is.
+pub(super) fn install(config: &Config, quiet: bool, verbose: bool, many: bool) {
     let level = if verbose { Level::DEBUG } else { Level::INFO };
     // Libraries below say much that concerns nobody here; what the AWS SDK warns of fails a task where it matters.
     let below = ["hyper::", "hyper_util::", "h2::", "reqwest::", "rustls::", "s3s", "s3s_fs"];
@@ -29,7 +30,7 @@ pub(super) fn install(config: &Config, quiet: bool, verbose: bool) {
         .with_targets(below.map(|name| (name, Level::WARN)))
         .with_targets(aws.map(|name| (name, Level::ERROR)));
     let printed = if quiet { Level::WARN } else { level };
-    let printer = Printer { secrets: Arc::clone(&config.secrets) };
+    let printer = Printer { secrets: Arc::clone(&config.secrets), many };
     // A program that has a subscriber of its own keeps it, and has its own reasons.
     let _ = tracing_subscriber::registry()
         .with(filter)
@@ -48,6 +49,7 @@ const ENGINE: &str = "coworks_biz::engine";
 
 struct Printer {
     secrets: Arc<Secrets>,
+    many: bool,
 }
 
 /// The name of the task instance of a span.
@@ -65,8 +67,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
         }
         let mut line = Line { of_engine: true, ..Line::default() };
         attributes.record(&mut line);
-        if let (Some(task), Some(span)) = (line.task(), context.span(id)) {
-            span.extensions_mut().insert(Task(task));
+        if let (Some(subject), Some(span)) = (line.subject(self.many), context.span(id)) {
+            span.extensions_mut().insert(Task(subject));
         }
     }
 
@@ -80,10 +82,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Printer {
             .find_map(|span| span.extensions().get::<Task>().map(|task| task.0.clone()));
         let text = line.text(event.metadata());
         let now = Local::now().format("%H:%M:%S%.3f");
-        let subject = line.task().or(task).or(line.dag_id).unwrap_or_default();
+        let subject = line.subject(self.many).or(task).unwrap_or_default();
+        let width = if self.many { 30 } else { 18 };
         let text = self.secrets.scrub(&text);
         // A stderr that cannot be written is no reason to stop working.
-        let _ = writeln!(anstream::stderr().lock(), "{DIM}{now}{DIM:#}  {BOLD}{subject:<18}{BOLD:#} {text}");
+        let _ =
+            writeln!(anstream::stderr().lock(), "{DIM}{now}{DIM:#}  {BOLD}{subject:<width$}{BOLD:#} {text}");
     }
 }
 
@@ -97,6 +101,8 @@ struct Line {
     map_index: Option<i32>,
     dag_id: Option<String>,
     run_id: Option<String>,
+    /// Of the run.
+    number: Option<i64>,
     state: Option<String>,
     try_number: Option<u64>,
     duration: Option<Duration>,
@@ -107,9 +113,14 @@ struct Line {
 }
 
 impl Line {
-    /// The name of the task instance that it is about.
-    fn task(&self) -> Option<String> {
-        Some(InstanceName(self.task_id.as_deref()?, self.map_index.unwrap_or(-1)).to_string())
+    /// What it is about: a task instance, or a DAG; of which run, where there are many.
+    fn subject(&self, many: bool) -> Option<String> {
+        let index = self.map_index.unwrap_or(-1);
+        let task = self.task_id.as_deref().map(|task| InstanceName(task, index).to_string());
+        let dag = self.dag_id.clone();
+        let (Some(number), true) = (self.number, many) else { return task.or(dag) };
+        let of = dag.into_iter().chain(task).collect::<Vec<_>>().join("/");
+        Some(format!("#{number} {of}"))
     }
 
     fn text(&self, metadata: &tracing::Metadata<'_>) -> String {
@@ -178,6 +189,7 @@ impl Visit for Line {
     fn record_i64(&mut self, field: &Field, value: i64) {
         match field.name() {
             "map_index" if self.of_engine => self.map_index = i32::try_from(value).ok(),
+            "number" if self.of_engine => self.number = Some(value),
             _ => self.record_str(field, &value.to_string()),
         }
     }

@@ -39,7 +39,7 @@ impl Core {
                     let Some(live) = self.runs.get(&run) else { continue };
                     tracing::info!(
                         target: "coworks_biz::engine",
-                        dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id,
+                        dag_id = live.dag_run.dag_id, number = run, run_id = %live.dag_run.run_id,
                         "{}", if resumed { "run goes on" } else { "run begins" }
                     );
                 }
@@ -77,7 +77,7 @@ impl Core {
         }
         tracing::info!(
             target: "coworks_biz::engine",
-            dag_id = live.dag_run.dag_id, run_id = %live.dag_run.run_id, state = %state, "run ends"
+            dag_id = live.dag_run.dag_id, number = run, run_id = %live.dag_run.run_id, state = %state, "run ends"
         );
         if let Some(ended) = self.ends.remove(&run) {
             // Whether or not somebody still waits for it.
@@ -124,7 +124,7 @@ impl Core {
 
     fn say(&self, run: i64, key: Key, state: State) {
         let Some(live) = self.runs.get(&run) else { return };
-        let (task_id, map_index) = (live.node(key).task_id, key.map_index);
+        let (dag_id, task_id, map_index) = (live.dag_run.dag_id, live.node(key).task_id, key.map_index);
         let try_number = live.instance(key).try_number;
         let duration = live.duration(key).map(|d| d.as_micros() as u64);
         let due = live.due_at(key).map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
@@ -133,11 +133,11 @@ impl Core {
         // The start of an attempt shows in what it says itself.
         match state {
             State::Queued | State::Running => tracing::debug!(
-                target: "coworks_biz::engine", task_id, map_index, state = state.as_str(), try_number, "task"
+                target: "coworks_biz::engine", dag_id, number = run, task_id, map_index, state = state.as_str(), try_number, "task"
             ),
             _ => tracing::info!(
                 target: "coworks_biz::engine",
-                task_id, map_index, state = state.as_str(), try_number, duration, due, latest, "task"
+                dag_id, number = run, task_id, map_index, state = state.as_str(), try_number, duration, due, latest, "task"
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! What an operator does to a run: cancel it, run some of it again, say how a task has ended.
 
 use super::core::{Core, now};
+use super::effects::Effect;
 use super::live::{Live, word_of};
 use super::orders::{Answer, RunName};
 use super::past::keyed;
@@ -198,7 +199,9 @@ impl Core {
         let Some(live) = self.runs.get(&run) else { unreachable!("it is loaded") };
         let (dag_id, run_id) = (live.record.dag_id.clone(), live.record.run_id.clone());
         let state = live.run.state();
-        if state.is_final() && !self.writes.iter().any(|write| matches!(write, Write::Run { record, .. } if record.number == run && record.end_date.is_some())) {
+        // One that ends by this is let go once that is committed; one that had ended, now.
+        let ends = |effect: &Effect| matches!(effect, Effect::End { run: of, .. } if *of == run);
+        if state.is_final() && !self.effects.iter().any(ends) {
             self.unload(run)?;
         }
         Ok(Answer::Run { dag_id, run_id, state, cleared })

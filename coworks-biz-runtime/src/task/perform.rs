@@ -171,7 +171,8 @@ async fn within<T>(limit: Option<Duration>, stops: bool, work: impl Future<Outpu
 /// The span of what runs for an attempt, whose records this log takes.
 pub(super) fn span(attempt: &Attempt, log: &Log) -> Span {
     let (task_id, map_index) = (attempt.node().task_id, attempt.map_index);
-    let span = tracing::error_span!(target: "coworks_biz::task", "task", task_id, map_index);
+    let (dag_id, number) = (attempt.run.dag_id, attempt.run.number);
+    let span = tracing::error_span!(target: "coworks_biz::task", "task", dag_id, number, task_id, map_index);
     log.attach(&span);
     span
 }

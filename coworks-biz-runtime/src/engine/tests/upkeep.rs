@@ -196,3 +196,23 @@ async fn cleared_is_run_again_as_a_new_effect_and_counts_on() {
     let writer = Writer::open(&config.db, config.durability).unwrap();
     assert!(writer.runs(Which::Open).unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_had_ended_is_only_looked_at_where_a_mark_reopens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), 4);
+    let definition = definition("office", &[("a", &[], one), ("b", &[0], add)]);
+    let engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
+    let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
+    run.ended().await.unwrap();
+    let name = RunName { dag_id: None, run_id: run.run.run_id.to_string() };
+    let mark = Order::Mark { run: name.clone(), task: "b".into(), state: crate::run::Mark::Failed };
+    engine.order(mark.clone()).await.unwrap();
+    let status = engine.order(Order::Status).await.unwrap();
+    assert!(matches!(status, Answer::Status { runs: 0, .. }), "{status:?}");
+    assert!(engine.order(mark).await.unwrap_err().to_string().contains("is failed, and cannot be marked so"));
+    let refused = engine.order(Order::Cancel { run: name }).await.unwrap_err().to_string();
+    assert!(refused.contains("has ended already"), "{refused}");
+    let status = engine.order(Order::Status).await.unwrap();
+    assert!(matches!(status, Answer::Status { runs: 0, .. }), "{status:?}");
+}
