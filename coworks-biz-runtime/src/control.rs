@@ -38,6 +38,12 @@ pub enum ControlError {
     /// The engine failed.
     #[error("{0}")]
     Failed(String),
+    /// It does not answer.
+    #[error(
+        "the process that serves has not answered within {} seconds; it may do it all the same: look at `runs`, \
+         or repeat a trigger with `--idempotency-key`", PATIENCE.as_secs()
+    )]
+    Silent,
     /// The socket does not work.
     #[error("the process that serves cannot be reached at {}: {source}", path.display())]
     Io {
@@ -49,7 +55,7 @@ pub enum ControlError {
 }
 
 /// The socket that belongs to a database. Where its path would be too long for a socket, it is in
-/// the folder for temporary files.
+/// `XDG_RUNTIME_DIR`, or else in the user's own cache.
 pub fn socket_of(database: &Path) -> PathBuf {
     let database = std::path::absolute(database).unwrap_or_else(|_| database.to_owned());
     let mut path = database.clone().into_os_string();
@@ -63,7 +69,12 @@ pub fn socket_of(database: &Path) -> PathBuf {
         .take(12)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    std::env::temp_dir().join(format!("coworks-biz-{name}.sock"))
+    // Where only this user can put one.
+    let dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(std::env::temp_dir);
+        home.join(".cache")
+    });
+    dir.join(format!("coworks-biz-{name}.sock"))
 }
 
 /// Takes orders for an engine, as long as it lives.
@@ -79,6 +90,9 @@ impl Server {
     pub fn start(engine: Arc<Engine>, database: &Path) -> Result<Self, ControlError> {
         let path = socket_of(database);
         let io = |source| ControlError::Io { path: path.clone(), source };
+        if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
+            std::fs::create_dir_all(dir).map_err(io)?;
+        }
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(io(e)),
             _ => {}
@@ -148,7 +162,10 @@ pub fn ask(database: &Path, order: &Order) -> Result<Option<Answer>, ControlErro
     text.push('\n');
     stream.write_all(text.as_bytes()).map_err(io)?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).map_err(io)?;
+    BufReader::new(stream).read_line(&mut line).map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => ControlError::Silent,
+        _ => io(e),
+    })?;
     match serde_json::from_str(&line).map_err(|e| io(e.into()))? {
         Reply::Done(answer) => Ok(Some(answer)),
         Reply::Refused(why) => Err(ControlError::Refused(why)),

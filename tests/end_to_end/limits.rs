@@ -164,7 +164,7 @@ async fn a_task_triggers_another_biz_and_waits_for_its_run() {
     let run_id = trigger(&world, &["parent", "--conf", "5"]).await;
     gate.arrival().await;
     let waiting = why(&world, "parent").await;
-    assert!(waiting[0].contains("waits for the end of run number"), "{waiting:?}");
+    assert!(waiting[0].contains("waits for run manual__"), "{waiting:?}");
     // The wait is a row: the next process goes on with it.
     serving.kill().await;
     gate.open();
@@ -180,4 +180,66 @@ async fn a_task_triggers_another_biz_and_waits_for_its_run() {
     assert_eq!(children.as_array().unwrap().len(), 1, "one key, one run");
     assert_eq!(run.value("after"), &children[0]["run_id"]);
     assert!(world.seen().iter().all(|seen| seen.json() == json!(5)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_or_marked_while_it_waits_for_a_slot_neither_runs_nor_keeps_one() {
+    let (world, gate) = world().await;
+    std::fs::write(world.path("coworks-biz.toml"), "[pools]\nnarrow = 1\n").unwrap();
+    let mut serving = world.start(&["serve"]);
+    serving.says("serving").await;
+    let first = trigger(&world, &["pooled", "--conf", "[1, 2, 3]"]).await;
+    gate.arrival().await;
+    // One of the same run, and all of another.
+    let second = trigger(&world, &["pooled", "--conf", "[4]"]).await;
+    for order in [&["mark", &*first, "held[1]", "failed"][..], &["cancel", &*second]] {
+        assert_eq!(world.run(order).await.code(), 0);
+    }
+    gate.open();
+    gate.arrival().await;
+    gate.open();
+    serving.says("run ends").await;
+    assert_eq!(show(&world, &first).await.mapped("held"), ["success", "failed", "success"]);
+    // The slot is free, and who is told to stop does.
+    let third = trigger(&world, &["pooled", "--conf", "[5]"]).await;
+    gate.arrival().await;
+    gate.open();
+    serving.says("run ends: success").await;
+    assert_eq!(show(&world, &third).await.state(), "success");
+    serving.signal("-TERM");
+    assert_eq!(serving.ended().await.code(), 0);
+    let bodies: Vec<_> = world.seen().iter().map(|seen| seen.json()).collect();
+    assert_eq!(bodies, [json!(1), json!(3), json!(5)]);
+
+    // What the cancel has skipped is run again, too.
+    let retried = world.run(&["retry", &second, "--output", "json"]).await.json();
+    assert_eq!(retried["cleared"], json!(["map_conf", "held"]), "{retried}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_engine_runs_old_ticks_again() {
+    let gate = Gate::new();
+    let ticks = gate.clone();
+    let tick = coworks_biz::local::axum::routing::get(move || async move {
+        ticks.tell();
+        Json(json!(1))
+    });
+    let world = World::new(Router::new().route("/tick", tick)).await;
+    let mut serving = world.start(&["serve"]);
+    for _ in 0..2 {
+        gate.arrival().await;
+    }
+    let runs = world.run(&["runs", "ticking", "--output", "json"]).await.json();
+    let date = runs.as_array().unwrap().last().unwrap()["logical_date"].as_str().unwrap().to_owned();
+    let span = ["backfill", "ticking", "--from", &date, "--to", &date];
+    let ended = world.run(&[&span[..], &["--reprocess", "all", "--output", "json"]].concat()).await;
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_eq!(ended.json()["runs"][0]["action"], "again");
+    serving.says("is complete").await;
+    let seen = world.seen();
+    let at = |seen: &crate::harness::Seen| seen.uri.query().unwrap().split('&').next().unwrap().to_owned();
+    let asked = seen.iter().filter(|one| at(one) == at(&seen[0])).count();
+    assert_eq!(asked, 2, "once for the tick, and once more");
+    let ended = world.run(&["backfill", "ticking", "--from", "2026-01-01", "--to", "2999-01-01"]).await;
+    assert!(ended.error().contains("is still to come"), "{ended:?}");
 }

@@ -11,6 +11,7 @@ use super::{App, Exit, Failure, Output};
 use crate::config::Config;
 use crate::dag::Dag;
 use crate::schedule::Timetable;
+use crate::store::Reader;
 use crate::task::Definition;
 use crate::tech::Token;
 
@@ -20,6 +21,7 @@ struct BizJson {
     description: &'static str,
     schedule: Option<String>,
     timezone: &'static str,
+    paused: bool,
     next: Option<String>,
     tags: &'static [&'static str],
     owner: &'static str,
@@ -27,8 +29,11 @@ struct BizJson {
     source: String,
 }
 
-pub(super) fn list(app: &App, output: Output) -> Result<Exit, Failure> {
+pub(super) fn list(app: &App, config: &Config, output: Output) -> Result<Exit, Failure> {
     let now = Utc::now();
+    // Where nothing has run yet, nothing is paused.
+    let dags = Reader::open(&config.db).and_then(|reader| reader.dags()).unwrap_or_default();
+    let paused = |dag: &Dag| dags.iter().any(|record| record.dag_id == dag.dag_id && record.paused);
     let next = |dag: &Dag| match Timetable::of(dag) {
         Ok(timetable) => Ok(timetable.next(now)),
         Err(e) => Err(Failure::usage(e.to_string())),
@@ -41,6 +46,7 @@ pub(super) fn list(app: &App, output: Output) -> Result<Exit, Failure> {
                 description: dag.description,
                 schedule: dag.schedule.map(|schedule| schedule.to_string()),
                 timezone: dag.timezone,
+                paused: paused(dag),
                 next: next(dag)?.map(iso),
                 tags: dag.tags,
                 owner: dag.owner,
@@ -57,7 +63,11 @@ pub(super) fn list(app: &App, output: Output) -> Result<Exit, Failure> {
         rows.push(vec![
             dag.dag_id.to_owned(),
             dag.schedule.map_or_else(|| "-".to_owned(), |schedule| schedule.to_string()),
-            next(dag)?.map_or_else(|| "-".to_owned(), |at| tick(dag, at)),
+            match next(dag)? {
+                _ if paused(dag) => "paused".to_owned(),
+                None => "-".to_owned(),
+                Some(at) => tick(dag, at),
+            },
             dag.tasks.len().to_string(),
             dag.description.lines().next().unwrap_or_default().to_owned(),
         ]);

@@ -6,6 +6,7 @@ mod check;
 mod db;
 mod graph;
 mod logs;
+mod moment;
 mod orders;
 mod output;
 mod progress;
@@ -18,10 +19,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use self::moment::Moment;
 use crate::config::{Config, ConfigError, Flags};
 use crate::engine::{EngineError, Order, Reprocess, RunName};
 use crate::run::Mark;
@@ -117,11 +118,11 @@ enum Verb {
         /// What the run is triggered with: JSON, or @FILE
         #[arg(long, value_name = "JSON")]
         conf: Option<String>,
-        /// The moment the run stands for: 2026-01-31 or 2026-01-31T06:00:00Z; now when it is left out
-        #[arg(long, value_name = "DATE", value_parser = moment)]
-        logical_date: Option<DateTime<Utc>>,
+        /// The moment the run stands for: 2026-01-31, in the zone of the biz, or 2026-01-31T06:00:00Z; now when it is left out
+        #[arg(long, value_name = "DATE")]
+        logical_date: Option<Moment>,
         /// A second trigger with the same key makes no second run, and is answered with the first
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         idempotency_key: Option<String>,
         #[command(flatten)]
         output: OutputArgument,
@@ -257,9 +258,9 @@ struct RunArguments {
     /// What the run is triggered with: JSON, or @FILE
     #[arg(long, value_name = "JSON", conflicts_with = "resume")]
     conf: Option<String>,
-    /// The moment the run stands for: 2026-01-31 or 2026-01-31T06:00:00Z; now when it is left out
-    #[arg(long, value_name = "DATE", conflicts_with = "resume", value_parser = moment)]
-    logical_date: Option<DateTime<Utc>>,
+    /// The moment the run stands for: 2026-01-31, in the zone of the biz, or 2026-01-31T06:00:00Z; now when it is left out
+    #[arg(long, value_name = "DATE", conflicts_with = "resume")]
+    logical_date: Option<Moment>,
     /// Go on with a run that was stopped or killed
     #[arg(long, value_name = "RUN_ID")]
     resume: Option<String>,
@@ -293,12 +294,12 @@ struct ServeArguments {
 struct BackfillArguments {
     /// The biz; may be left out where there is only one
     biz: Option<String>,
-    /// The first moment, included: 2026-01-31 or 2026-01-31T06:00:00Z
-    #[arg(long, value_name = "DATE", value_parser = moment, required_unless_present = "cancel")]
-    from: Option<DateTime<Utc>>,
+    /// The first moment, included: 2026-01-31, in the zone of the biz, or 2026-01-31T06:00:00Z
+    #[arg(long, value_name = "DATE", required_unless_present = "cancel")]
+    from: Option<Moment>,
     /// The last moment, included
-    #[arg(long, value_name = "DATE", value_parser = moment, required_unless_present = "cancel")]
-    to: Option<DateTime<Utc>>,
+    #[arg(long, value_name = "DATE", required_unless_present = "cancel")]
+    to: Option<Moment>,
     /// Which runs that are there already are run again
     #[arg(long, value_enum, default_value_t)]
     reprocess: ReprocessArgument,
@@ -358,13 +359,6 @@ enum GraphFormat {
     Dot,
     /// For Markdown
     Mermaid,
-}
-
-/// A day, or a moment.
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    let day = text.parse::<NaiveDate>().map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    day.or_else(|_| text.parse())
-        .map_err(|e| format!("{e}; it is written like 2026-01-31 or 2026-01-31T06:00:00Z"))
 }
 
 /// The verbs that a later version has.
@@ -450,7 +444,8 @@ impl App {
             Verb::Run(run) => run::run(self, config, run, arguments.db.as_deref()),
             Verb::Serve(serve) => serve::serve(self, config, &serve),
             Verb::Trigger { biz, conf, logical_date, idempotency_key, output } => {
-                let dag_id = self.dag_id(biz.as_deref())?;
+                let dag = self.biz(biz.as_deref())?.dag;
+                let (dag_id, logical_date) = (dag.dag_id.to_owned(), logical_date.map(|date| date.of(dag)));
                 let conf = conf.as_deref().map(orders::conf).transpose()?;
                 let order = Order::Trigger { dag_id, conf, logical_date, idempotency_key };
                 orders::order(self, &config, order, output.output)
@@ -483,7 +478,7 @@ impl App {
                 let order = Order::Mark { run: RunName { dag_id: biz, run_id }, task, state };
                 orders::order(self, &config, order, output.output)
             }
-            Verb::List { output } => check::list(self, output.output),
+            Verb::List { output } => check::list(self, &config, output.output),
             Verb::Graph { biz, format } => graph::graph(self.biz(biz.as_deref())?, format),
             Verb::Runs { biz, limit, output } => {
                 let biz = biz.map(|biz| self.biz(Some(&biz))).transpose()?;
@@ -510,14 +505,15 @@ impl App {
     }
 
     fn backfill(&self, arguments: &BackfillArguments) -> Result<Order, Failure> {
-        let dag_id = self.dag_id(arguments.biz.as_deref())?;
+        let dag = self.biz(arguments.biz.as_deref())?.dag;
+        let dag_id = dag.dag_id.to_owned();
         let (Some(from), Some(to)) = (arguments.from, arguments.to) else {
             return Ok(Order::CancelBackfill { dag_id });
         };
         Ok(Order::Backfill {
             dag_id,
-            from,
-            to,
+            from: from.of(dag),
+            to: to.of(dag),
             reprocess: match arguments.reprocess {
                 ReprocessArgument::None => Reprocess::None,
                 ReprocessArgument::Failed => Reprocess::Failed,

@@ -14,13 +14,14 @@ use crate::run::RunState;
 
 /// Gives an order, and prints what was done.
 pub(super) fn order(app: &App, config: &Config, order: Order, output: Output) -> Result<Exit, Failure> {
+    let cancelled = matches!(order, Order::Cancel { .. });
     let (answer, served) = match control::ask(&config.db, &order)? {
         Some(answer) => (answer, true),
         None => (record(app, config, order)?, false),
     };
     match output {
         Output::Json => print_json(&answer)?,
-        Output::Text => tell(&answer, served)?,
+        Output::Text => tell(&answer, served, cancelled)?,
     }
     if !served && begins_something(&answer) {
         say(format!("nothing serves this database: it begins with `{} serve`", super::show::program()));
@@ -49,8 +50,12 @@ fn begins_something(answer: &Answer) -> bool {
     }
 }
 
-fn tell(answer: &Answer, served: bool) -> Result<(), Failure> {
+fn tell(answer: &Answer, served: bool, cancelled: bool) -> Result<(), Failure> {
     match answer {
+        Answer::Run { dag_id, run_id, state, .. } if cancelled => {
+            let rest = if state.is_final() { "" } else { ": its teardowns come to their end" };
+            line(format!("{BOLD}{dag_id}{BOLD:#} run {run_id} is cancelled{rest}"))
+        }
         Answer::Run { dag_id, run_id, state, cleared } => {
             for task in cleared {
                 line(format!("  {task} {DIM}again{DIM:#}"))?;
@@ -80,6 +85,10 @@ fn tell(answer: &Answer, served: bool) -> Result<(), Failure> {
             });
             for row in table(&cells.collect::<Vec<_>>(), &[]) {
                 line(row.join("  ").trim_end())?;
+            }
+            let gone = runs.iter().filter(|run| run.action == "cancelled").count();
+            if gone > 0 || runs.is_empty() {
+                return line(format!("{BOLD}{dag_id}{BOLD:#} {gone} runs of the backfill do not begin"));
             }
             let begun = runs.iter().filter(|run| run.action == "new" || run.action == "again").count();
             line(format!("{BOLD}{dag_id}{BOLD:#} {GOOD}{begun} of {} ticks{GOOD:#}", runs.len()))

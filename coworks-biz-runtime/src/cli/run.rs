@@ -48,7 +48,7 @@ pub(super) fn run(
         let handle = match (&arguments.resume, definition) {
             (Some(run_id), biz) => engine.resume(biz.map(|biz| biz.dag.dag_id), run_id).await?,
             (None, Some(definition)) => {
-                let logical_date = arguments.logical_date;
+                let logical_date = arguments.logical_date.map(|date| date.of(definition.dag));
                 let trigger = Trigger { conf, logical_date, idempotency_key: None };
                 engine.trigger(definition, trigger).await?
             }

@@ -16,7 +16,7 @@ impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         let exit = match error {
             ControlError::Refused(_) => Exit::Refused,
-            ControlError::Failed(_) | ControlError::Io { .. } => Exit::Engine,
+            ControlError::Failed(_) | ControlError::Silent | ControlError::Io { .. } => Exit::Engine,
         };
         Self { exit, message: error.to_string() }
     }
@@ -72,8 +72,6 @@ pub(super) fn serve(app: &App, config: Config, arguments: &ServeArguments) -> Re
             () = signals.next() => {}
         }
         tracing::warn!("stopping: what runs comes to its end, nothing new starts; once more stops at once");
-        // Orders that come now would only be lost with this process.
-        drop(control);
         tokio::select! {
             drained = engine.drain() => drained?,
             () = signals.next() => {
@@ -81,6 +79,7 @@ pub(super) fn serve(app: &App, config: Config, arguments: &ServeArguments) -> Re
                 std::process::exit(Exit::Interrupted as i32)
             }
         }
+        drop(control);
         Ok(Exit::Done)
     });
     // A thread that a task left behind must not hold up the end.

@@ -45,10 +45,11 @@ pub(super) type Named<'a> = (Option<&'a str>, Option<&'a str>);
 pub(super) fn show(app: &App, config: &Config, run: Named, output: Output) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
     let run = find(&reader, run)?;
-    let world = World::look(config, reader.dags()?);
+    let mut world = World::look(config, reader.dags()?);
     if let Some(trouble) = world.trouble() {
         say(format!("{WARNING}warning:{WARNING:#} {trouble}"));
     }
+    world.learn(&reader, &reader.tasks(run.number)?)?;
     print(app, &reader, &run, &world, output)?;
     if run.state == RunState::Running && !world.is_served() && output == Output::Text {
         let (program, biz, id) = (program(), &run.dag_id, &run.run_id);
@@ -127,13 +128,14 @@ pub(super) fn runs(
     output: Output,
 ) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
-    let world = World::look(config, reader.dags()?);
+    let mut world = World::look(config, reader.dags()?);
     if let Some(trouble) = world.trouble() {
         say(format!("{WARNING}warning:{WARNING:#} {trouble}"));
     }
     let runs = reader.runs(dag_id, limit)?;
     let why = runs.iter().map(|run| {
         let tasks = if run.state == RunState::Success { Vec::new() } else { reader.tasks(run.number)? };
+        world.learn(&reader, &tasks)?;
         Ok(world.why(run, &tasks, app.dag(&run.dag_id)))
     });
     let why = why.collect::<Result<Vec<_>, Failure>>()?;

@@ -1,5 +1,7 @@
 //! Why a run is where it is: what an operator asks first.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 
 use super::show::{brief, program};
@@ -8,20 +10,36 @@ use crate::control;
 use crate::dag::{DEFAULT_POOL, Dag};
 use crate::engine::{Answer, Order};
 use crate::run::{InstanceName, RunState, State};
-use crate::store::{DagRecord, RunRecord, TaskRecord};
+use crate::store::{DagRecord, Reader, RunRecord, StoreError, TaskRecord, WaitsFor, owner_lives};
 use crate::value::excerpt;
 
 /// What is known of the world around the runs.
 pub(super) struct World {
     /// What the process that serves says of itself; `None` where none does.
     serves: Option<Answer>,
+    /// Whether a process has the database at all: one that executes one run does not answer.
+    is_owned: bool,
     dags: Vec<DagRecord>,
+    runs: HashMap<i64, String>,
 }
 
 impl World {
     pub(super) fn look(config: &Config, dags: Vec<DagRecord>) -> Self {
         // A process that does not answer is as good as none for what is told here.
-        Self { serves: control::ask(&config.db, &Order::Status).ok().flatten(), dags }
+        let serves = control::ask(&config.db, &Order::Status).ok().flatten();
+        Self { serves, is_owned: owner_lives(&config.db), dags, runs: HashMap::new() }
+    }
+
+    /// Learns the names of the runs that these wait for.
+    pub(super) fn learn(&mut self, reader: &Reader, tasks: &[TaskRecord]) -> Result<(), StoreError> {
+        for task in tasks {
+            if let Some(WaitsFor::Run { run }) = task.waits_for
+                && let Some(record) = reader.run(run)?
+            {
+                self.runs.insert(run, format!("run {} of {}", record.run_id, record.dag_id));
+            }
+        }
+        Ok(())
     }
 
     /// Why nothing goes on at all, where that is so.
@@ -43,7 +61,8 @@ impl World {
     /// Why a run is in its state, in a few words; empty where nothing is to be said.
     pub(super) fn why(&self, run: &RunRecord, tasks: &[TaskRecord], dag: Option<&Dag>) -> String {
         if let Some(held) = &run.held {
-            return format!("held: {held}");
+            let how = format!("{0} retry RUN_ID --from TASK, or {0} cancel RUN_ID", program());
+            return format!("held: {held} ({how})");
         }
         let first = |state: State| tasks.iter().find(|task| task.state == Some(state));
         match run.state {
@@ -67,7 +86,7 @@ impl World {
                 (None, Some(limit)) => format!("waits until fewer than {limit} of its biz are under way"),
                 (None, None) => "waits until others of its biz have ended".to_owned(),
             },
-            RunState::Running if self.serves.is_none() && !tasks.iter().any(is_running) => {
+            RunState::Running if self.serves.is_none() && !self.is_owned => {
                 format!("waits for a process that serves: {} serve", program())
             }
             RunState::Running if self.is_paused(&run.dag_id) => {
@@ -89,6 +108,10 @@ impl World {
             (_, State::Running) => Some(format!("runs since {}", at(task.start_date))),
             (Some(what), State::UpForReschedule) => {
                 let until = task.due_at.map(|until| format!(", until {} at the latest", brief(until)));
+                let what = match what {
+                    WaitsFor::Run { run } => self.runs.get(run).cloned().unwrap_or_else(|| what.to_string()),
+                    WaitsFor::Object(_) => what.to_string(),
+                };
                 Some(format!("waits for {what}{}", until.unwrap_or_default()))
             }
             (_, State::UpForReschedule) => Some(format!("asks again at {}", at(task.due_at))),
@@ -127,10 +150,6 @@ pub(super) fn waits_for(dag: &Dag, task_id: &str, tasks: &[TaskRecord]) -> Optio
         1..=4 => Some(format!("waits for {}", open.join(", "))),
         n => Some(format!("waits for {} and {} others", open[..3].join(", "), n - 3)),
     }
-}
-
-fn is_running(task: &TaskRecord) -> bool {
-    task.state == Some(State::Running)
 }
 
 fn name(task: &TaskRecord) -> InstanceName<'_> {

@@ -21,8 +21,8 @@ const PRUNE_PIECES: TimeDelta = TimeDelta::milliseconds(50);
 pub(super) enum Alarm {
     /// A task instance is called again, if this is still when.
     Task(i64, Key, DateTime<Utc>),
-    /// A run has had its time.
-    Run(i64),
+    /// A run has had its time, if this is still when.
+    Run(i64, DateTime<Utc>),
     /// Somebody is told of something, again.
     Notice(i64),
     /// Runs that ended long ago are removed.
@@ -43,6 +43,7 @@ impl Core {
     /// What a task waited for is there, or overdue; unless it waits for something else by now.
     pub(super) fn arrived(&mut self, run: i64, key: Key, of: &WaitsFor, resume: Resume) {
         if self.runs.get(&run).is_some_and(|live| live.waits_for(key) == Some(of)) {
+            self.shared.unwatch(run, key);
             self.due(run, key, Some(resume));
         }
     }
@@ -50,6 +51,13 @@ impl Core {
     /// Has a task instance called again at this moment.
     pub(super) fn wake(&mut self, run: i64, key: Key, at: DateTime<Utc>) {
         self.alarm(at, Alarm::Task(run, key, at));
+    }
+
+    /// Has a run stopped when it has taken as long as it may.
+    pub(super) fn limit_run(&mut self, run: i64) {
+        if let Some(until) = self.runs.get(&run).and_then(Live::times_out) {
+            self.alarm(until, Alarm::Run(run, until));
+        }
     }
 
     /// Has something done at this moment.
@@ -76,15 +84,19 @@ impl Core {
                     let overdue = matches!(live.waits_for(key), Some(WaitsFor::Run { .. }));
                     self.due(run, key, overdue.then_some(Resume::Overdue));
                 }
-                Alarm::Run(run) => self.out_of_time(run),
+                Alarm::Run(run, until) => {
+                    if self.runs.get(&run).and_then(Live::times_out) == Some(until) {
+                        self.out_of_time(run);
+                    }
+                }
                 Alarm::Notice(id) => self.tell(id),
-                Alarm::Prune => self.prune(),
+                Alarm::Prune => self.prune_due = true,
             }
         }
     }
 
     /// Removes a piece of what is older than the retention; the next one soon, or what is then old in a while.
-    fn prune(&mut self) {
+    pub(super) fn prune(&mut self) {
         let Some(before) = self.retention.and_then(|retention| now().checked_sub_signed(retention)) else {
             return;
         };

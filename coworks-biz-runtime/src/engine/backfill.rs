@@ -4,11 +4,12 @@ use chrono::{DateTime, Utc};
 
 use super::begin::Plan;
 use super::core::{Core, exact, now};
-use super::orders::{Answer, BackfillRun, Reprocess};
+use super::orders::{Answer, BackfillRun, Reprocess, RunName};
+use super::past::looks_back;
 use super::{EngineError, Mode, Refusal};
 use crate::run::RunState;
 use crate::schedule::Timetable;
-use crate::store::{BackfillRecord, RunRecord, RunType, StoreError, Which, Write};
+use crate::store::{BackfillRecord, PRUNED, RunRecord, RunType, StoreError, Which, Write};
 use crate::value::Json;
 
 /// More ticks than this are more than one backfill takes.
@@ -41,6 +42,9 @@ impl Core {
         if to < from {
             return Err(refuse("its last moment is before its first").into());
         }
+        if to > now() {
+            return Err(refuse("its last moment is still to come, and its tick with it").into());
+        }
         if wanted.max_active_runs == 0 {
             return Err(refuse("none of its runs could be under way: `--max-active` is from 1").into());
         }
@@ -64,12 +68,19 @@ impl Core {
         self.refuse_missing(definition)?;
         let mut there =
             self.writer.runs(Which::Between(definition.dag.dag_id, from, to))?.into_iter().peekable();
+        let uncommitted = self.made.get(&dag);
         let plan: Vec<_> = ticks
             .into_iter()
             .map(|tick| {
                 while there.next_if(|run| run.logical_date < tick).is_some() {}
                 let action = match there.next_if(|run| run.logical_date == tick) {
+                    None if uncommitted.is_some_and(|made| made.contains_key(&tick)) => {
+                        Action::Skip("it has just been made".to_owned())
+                    }
                     None => Action::New,
+                    Some(run) if self.runs.contains_key(&run.number) || run.version == PRUNED => {
+                        Action::Skip(format!("run {} has not ended, or is being removed", run.run_id))
+                    }
                     Some(run) => again(run, wanted.reprocess),
                 };
                 (tick, action)
@@ -138,8 +149,8 @@ impl Core {
     fn run_again(&mut self, dag: usize, mut run: RunRecord) -> Result<(), StoreError> {
         let at = now();
         for mut task in self.writer.tasks(run.number)? {
-            let (run, task_id, map_index) = (task.run, task.task_id.clone(), task.map_index);
-            self.writes.push(Write::Forget { run, task_id, map_index });
+            let (run, task_id) = (task.run, task.task_id.clone());
+            self.writes.push(Write::Forget { run, task_id, map_index: None });
             task.clear();
             self.writes.push(Write::Task { record: task, at });
         }
@@ -177,12 +188,26 @@ impl Core {
             if run.state != RunState::Queued || self.runs.contains_key(&run.number) {
                 continue;
             }
-            self.dags[dag].forget(&run);
             runs.push(BackfillRun {
                 logical_date: run.logical_date,
                 action: "cancelled".into(),
                 reason: None,
             });
+            // It has never begun, and its tick is as it was.
+            if run.start_date.is_none() && self.writer.tasks(run.number)?.is_empty() {
+                self.dags[dag].forget(&run);
+                self.writes.push(Write::RunUnmade { run: run.number });
+                if let Some(ended) = self.ends.remove(&run.number) {
+                    let _ = ended.send(Some(RunState::Failed));
+                }
+                continue;
+            }
+            // Those that look back at it have to see how its tasks stand.
+            if looks_back(self.dags[dag].definition.dag) {
+                self.cancel(RunName { dag_id: Some(run.dag_id), run_id: run.run_id })?;
+                continue;
+            }
+            self.dags[dag].forget(&run);
             (run.state, run.end_date) = (RunState::Failed, Some(now()));
             run.stopped = Some("cancelled".to_owned());
             let detail = Some("its backfill was cancelled".to_owned());

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio::sync::watch;
 
-use super::alarms::Alarm;
-use super::core::{Core, exact, now};
+use super::core::{BATCH, Core, exact, now};
 use super::effects::Effect;
 use super::live::Live;
 use super::message::Message;
@@ -41,17 +40,17 @@ impl Core {
     ) -> Result<RunHandle, EngineError> {
         let dag_id = definition.dag.dag_id;
         let dag = self.dags.place(dag_id).ok_or_else(|| Refusal::UnknownDag { dag_id: dag_id.to_owned() })?;
-        if let Some(run) = self.triggered_before(dag_id, &trigger)? {
+        if let Some(run) = self.triggered_before(dag, &trigger)? {
             return Ok(self.handle_of(&run));
         }
         let conf = self.conf_of(definition, trigger.conf)?;
         self.refuse_missing(definition)?;
         let logical_date = match trigger.logical_date.map(exact) {
-            Some(date) if self.has_logical_date(dag_id, date)? => {
+            Some(date) if self.has_logical_date(dag, date)? => {
                 return Err(Refusal::LogicalDate { dag_id, date }.into());
             }
             Some(date) => date,
-            None => self.free_moment(dag_id)?,
+            None => self.free_moment(dag)?,
         };
         let record = self.make(Plan {
             dag,
@@ -74,9 +73,10 @@ impl Core {
         conf: Option<Json>,
         key: String,
     ) -> Result<RunHandle, EngineError> {
-        let definition = self.dags[self.dag(dag_id)?].definition;
+        let dag = self.dag(dag_id)?;
+        let definition = self.dags[dag].definition;
         let trigger = Trigger { conf: None, logical_date: None, idempotency_key: Some(key) };
-        match self.triggered_before(definition.dag.dag_id, &trigger)? {
+        match self.triggered_before(dag, &trigger)? {
             Some(run) => Ok(self.handle_of(&run)),
             None => self.trigger(definition, Trigger { conf, ..trigger }),
         }
@@ -98,16 +98,30 @@ impl Core {
             return self.shared.tell(Message::Due { run, key, of, resume: Resume::Arrived });
         }
         self.awaited.entry(awaited).or_default().push((run, key));
+        self.take_along(awaited);
         if let Some(until) = until {
             self.wake(run, key, until);
+        }
+    }
+
+    /// Who executes one run also goes on with those that it waits for, and that an earlier process has left.
+    fn take_along(&mut self, awaited: i64) {
+        if self.mode != Mode::OneRun || self.runs.contains_key(&awaited) {
+            return;
+        }
+        let Ok(Some(record)) = self.writer.runs(Which::Number(awaited)).map(|mut runs| runs.pop()) else {
+            return;
+        };
+        if let Err(error) = self.resume(Some(&record.dag_id), record.run_id.clone()) {
+            tracing::warn!(target: "coworks_biz::engine", run_id = %record.run_id, "waited for, and left: {error}");
         }
     }
 
     /// Records a new run. It begins at once where it may, and else waits for its turn.
     pub(super) fn make(&mut self, plan: Plan) -> Result<RunRecord, StoreError> {
         let Plan { dag, run_type, logical_date, .. } = plan;
-        let may = plan.at_once || self.dags[dag].has_room(run_type);
-        let begins = self.mode != Mode::Orders && may && !plan.holds;
+        let may = plan.at_once || self.dags[dag].may_begin(run_type, plan.backfill);
+        let begins = self.mode != Mode::Orders && may && !plan.holds && !self.draining;
         let (now, definition) = (now(), self.dags[dag].definition);
         let seconds = match logical_date.timestamp_subsec_micros() {
             0 => SecondsFormat::Secs,
@@ -137,6 +151,7 @@ impl Core {
         self.next_run += 1;
         self.remember_version(dag);
         self.writes.push(Write::RunMade(record.clone()));
+        self.made.entry(dag).or_default().insert(logical_date, record.clone());
         match begins {
             true => {
                 let before = self.run_before(dag, &record)?;
@@ -178,18 +193,15 @@ impl Core {
     }
 
     /// The run that an earlier trigger with the same key has made.
-    fn triggered_before(
-        &self,
-        dag_id: &'static str,
-        trigger: &Trigger,
-    ) -> Result<Option<RunRecord>, EngineError> {
+    fn triggered_before(&self, dag: usize, trigger: &Trigger) -> Result<Option<RunRecord>, EngineError> {
         let Some(key) = &trigger.idempotency_key else { return Ok(None) };
-        let uncommitted = self.writes.iter().find_map(|write| match write {
-            Write::RunMade(run) if run.dag_id == dag_id && run.idempotency_key.as_ref() == Some(key) => {
-                Some(run.clone())
-            }
-            _ => None,
-        });
+        let dag_id = self.dags[dag].definition.dag.dag_id;
+        if self.shared.secrets().scrub(key) != *key {
+            let reason = "the idempotency key holds a secret, and would be stored".to_owned();
+            return Err(Refusal::Conf { dag_id, reason }.into());
+        }
+        let made = self.made.get(&dag).into_iter().flat_map(|made| made.values());
+        let uncommitted = made.rev().find(|run| run.idempotency_key.as_ref() == Some(key)).cloned();
         let run = match uncommitted {
             Some(run) => run,
             None => match self.writer.runs(Which::Trigger(dag_id, key))?.pop() {
@@ -216,9 +228,10 @@ impl Core {
         let is_given = given.is_some();
         let conf = match (given, definition.default_conf) {
             (Some(conf), _) => conf,
-            (None, Some(default)) => {
-                default().map_err(|e| Refusal::Conf { dag_id, reason: e.to_string() })?
-            }
+            (None, Some(default)) => default().map_err(|e| {
+                let reason = self.shared.secrets().scrub(&e.to_string()).into_owned();
+                Refusal::Conf { dag_id, reason }
+            })?,
             (None, None) => Json::from_stored("null"),
         };
         self.hide_tokens(definition);
@@ -259,17 +272,15 @@ impl Core {
         }
     }
 
-    pub(super) fn has_logical_date(&self, dag_id: &str, date: DateTime<Utc>) -> Result<bool, StoreError> {
-        let uncommitted = self.writes.iter().any(
-            |write| matches!(write, Write::RunMade(run) if run.dag_id == dag_id && run.logical_date == date),
-        );
-        Ok(uncommitted || self.writer.has_logical_date(dag_id, date)?)
+    pub(super) fn has_logical_date(&self, dag: usize, date: DateTime<Utc>) -> Result<bool, StoreError> {
+        let uncommitted = self.made.get(&dag).is_some_and(|made| made.contains_key(&date));
+        Ok(uncommitted || self.writer.has_logical_date(self.dags[dag].definition.dag.dag_id, date)?)
     }
 
     /// Now; two triggers in one microsecond stand for two moments all the same.
-    fn free_moment(&self, dag_id: &str) -> Result<DateTime<Utc>, StoreError> {
+    fn free_moment(&self, dag: usize) -> Result<DateTime<Utc>, StoreError> {
         let mut date = now();
-        while self.has_logical_date(dag_id, date)? {
+        while self.has_logical_date(dag, date)? {
             date += TimeDelta::microseconds(1);
         }
         Ok(date)
@@ -351,6 +362,9 @@ impl Core {
             target: "coworks_biz::engine",
             dag_id = record.dag_id, run_id = %record.run_id, "held: {why}"
         );
+        if let Some(dag) = self.dags.place(&record.dag_id) {
+            self.dags[dag].hold(&record);
+        }
         if record.held.as_ref() != Some(&why) {
             record.held = Some(why.clone());
             let record = Box::new(record);
@@ -360,17 +374,20 @@ impl Core {
 
     /// Begins what may begin now and could not before.
     pub(super) fn begin_stirred(&mut self) -> Result<(), StoreError> {
-        if self.mode == Mode::Orders {
+        if self.mode == Mode::Orders || self.draining {
             self.stirred.clear();
         }
         for dag in std::mem::take(&mut self.stirred) {
             while let Some(number) = self.dags[dag].next() {
-                let Some(record) = self.writer.runs(Which::Number(number))?.pop() else {
-                    // It was made in this very batch.
+                // The others come behind the commit of these.
+                if self.writes.len() >= BATCH {
                     self.stirred.insert(dag);
                     break;
-                };
-                self.begin_queued(dag, record)?;
+                }
+                match self.writer.runs(Which::Number(number))?.pop() {
+                    Some(record) => self.begin_queued(dag, record)?,
+                    None => unreachable!("run number {number} is queued, and nothing is uncommitted here"),
+                }
             }
             // A process of one run does not know the others.
             if self.mode == Mode::Serve {
@@ -385,7 +402,6 @@ impl Core {
         let lacks = self.refuse_missing(self.dags[dag].definition).err().map(|error| error.to_string());
         let changed = self.fit(dag, &mut record, &tasks)?.err();
         if let Some(why) = changed.map(|changes| changes.join("; ")).or(lacks) {
-            self.dags[dag].forget(&record);
             self.hold(record, why);
             return Ok(());
         }
@@ -418,13 +434,19 @@ impl Core {
     ) -> Result<(), StoreError> {
         let (number, dag) = (live.record.number, live.dag);
         self.dags[dag].began(&live.record);
-        if let (Some(limit), Some(began)) = (live.definition.dag.dagrun_timeout, live.record.start_date) {
-            let limit = TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX);
-            let until = began.checked_add_signed(limit).unwrap_or(DateTime::<Utc>::MAX_UTC);
-            self.alarm(until, Alarm::Run(number));
-        }
         self.runs.insert(number, live);
         self.effects.push(Effect::Begun { run: number, resumed });
+        self.revive(number, records, before)
+    }
+
+    /// Takes up what was recorded of the tasks of a run that is now among the live ones.
+    pub(super) fn revive(
+        &mut self,
+        number: i64,
+        records: Vec<(Key, TaskRecord)>,
+        before: Option<RunRecord>,
+    ) -> Result<(), StoreError> {
+        self.limit_run(number);
         for (key, record) in records {
             let is = self.runs.get(&number).and_then(|live| live.instance(key).state);
             // What there cannot be was passed over.

@@ -7,8 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::core::{BATCH, Core, now};
 use super::effects::Effect;
 use super::host::RunHost;
-use super::live::word_of;
+use super::live::{Live, word_of};
 use super::slots::Ready;
+use crate::dag::Kind;
 use crate::run::{ALONE_AFTER, Command, Event, Key, MAX_INTERRUPTIONS, RunState, State};
 use crate::store::{WaitsFor, Write};
 use crate::task::{Definition, Resume};
@@ -60,9 +61,18 @@ impl Core {
                             "the process died {MAX_INTERRUPTIONS} times while this task ran: it is not tried again"
                         ));
                     }
+                    // One that ends without an attempt of its own is not ready, and waits for nothing any more.
+                    let was = match event {
+                        Some(Event::Ended(..)) => None,
+                        _ => live.waits_for(key).cloned().filter(|_| state.is_final()),
+                    };
                     live.note(key, state, now);
                     if state.is_final() {
+                        self.slots.forget(run, key);
                         self.tell_followers(run, key.task);
+                    }
+                    if let Some(WaitsFor::Object(object)) = was {
+                        self.sweep(run, key, object);
                     }
                     // The time of a retry is part of the row; its command comes next.
                     if state == State::UpForRetry {
@@ -81,16 +91,25 @@ impl Core {
                     let was = live.waits_for(key).cloned();
                     self.cut(run, key);
                     if let Some(WaitsFor::Object(object)) = was {
-                        self.sweep(object);
+                        self.sweep(run, key, object);
                     }
                 }
                 Command::Clear { key } => {
+                    let was = live.waits_for(key).cloned();
                     live.note_cleared(key);
+                    self.slots.forget(run, key);
+                    if let Some(WaitsFor::Object(object)) = was {
+                        self.sweep(run, key, object);
+                    }
+                    let Some(live) = self.runs.get(&run) else { break };
                     let record = live.record_of_cleared(key);
-                    let (task_id, map_index) = (record.task_id.clone(), key.map_index);
+                    // The items of a list are under its own name.
+                    let is_list = matches!(live.node(key).kind, Kind::Map { .. });
+                    let map_index = (!is_list).then_some(key.map_index);
+                    let task_id = record.task_id.clone();
+                    live.outputs.forget(live.node(key).task_id, map_index);
                     self.writes.push(Write::Forget { run, task_id, map_index });
                     self.writes.push(Write::Task { record, at: now });
-                    live.outputs.forget(live.node(key).task_id, map_index);
                 }
                 Command::Reopen => self.reopen(run, now),
                 Command::End(state) => self.end(run, state, now),
@@ -99,7 +118,8 @@ impl Core {
     }
 
     /// An object that may still come is not wanted any more.
-    pub(super) fn sweep(&mut self, object: Object) {
+    pub(super) fn sweep(&mut self, run: i64, key: Key, object: Object) {
+        self.shared.unwatch(run, key);
         self.writes.push(Write::Delete(object.clone()));
         self.effects.push(Effect::Delete(object));
     }
@@ -109,9 +129,14 @@ impl Core {
         let had_ended = live.record.state.is_final();
         live.record.state = RunState::Running;
         (live.record.end_date, live.record.stopped) = (None, None);
+        if had_ended {
+            // What it may take counts from now on.
+            live.record.start_date = Some(at);
+        }
         let (record, dag) = (live.record.clone(), live.dag);
         if had_ended {
             self.dags[dag].began(&record);
+            self.limit_run(run);
         }
         self.writes.push(Write::Run { record: Box::new(record), event: "running", detail: None, at });
     }
@@ -174,6 +199,11 @@ impl Core {
     pub(super) fn assign(&mut self) {
         while let Some(Ready { run, key, resume, .. }) = self.slots.next() {
             let now = now();
+            let is_ready = |live: &Live| live.instance(key).state == Some(State::Queued);
+            if !self.runs.get(&run).is_some_and(is_ready) {
+                self.slots.release(run, key);
+                continue;
+            }
             self.step(run, Event::Started(key), None);
             let Some(live) = self.runs.get(&run) else { continue };
             let attempt = live.attempt(key, resume, now);

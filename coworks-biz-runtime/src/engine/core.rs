@@ -24,7 +24,7 @@ use super::slots::Slots;
 use super::{Answer, EngineError, Mode, Order, Refusal, RunHandle};
 use crate::config::Config;
 use crate::run::{Command, Key, RunState};
-use crate::store::{StoreError, Write, Writer};
+use crate::store::{RunRecord, StoreError, Write, Writer};
 use crate::task::Definition;
 
 /// How many changes one transaction takes, so that a large one cannot hold up a trigger.
@@ -57,6 +57,9 @@ pub(super) struct Core {
     /// Lists whose items are not all written.
     pub(super) lists: VecDeque<List>,
     pub(super) writes: Vec<Write>,
+    /// The runs that these make, by DAG and logical date.
+    pub(super) made: HashMap<usize, BTreeMap<DateTime<Utc>, RunRecord>>,
+    pub(super) prune_due: bool,
     pub(super) effects: Vec<Effect>,
     pub(super) commands: Vec<Command>,
     /// The attempts under way; cut off when the engine goes.
@@ -98,7 +101,8 @@ impl Core {
         let dags = Dags::new(definitions, writer.dags()?);
         let pools = (0..).zip(config.pools.keys()).map(|(place, name)| (name.clone(), place)).collect();
         let mut slots = Slots::new(config.parallelism, config.pools.values().copied().collect());
-        for dag in (0..dags.len()).filter(|&dag| dags[dag].record.paused) {
+        // Who executes one run was asked for that.
+        for dag in (0..dags.len()).filter(|&dag| mode == Mode::Serve && dags[dag].record.paused) {
             slots.pause(dag, true);
         }
         if mode == Mode::Orders {
@@ -119,6 +123,8 @@ impl Core {
             stirred: HashSet::new(),
             lists: VecDeque::new(),
             writes: Vec::new(),
+            made: HashMap::new(),
+            prune_due: false,
             effects: Vec::new(),
             commands: Vec::new(),
             attempts: JoinSet::new(),
@@ -156,11 +162,11 @@ impl Core {
                 }
             }
         }
+        self.take_notices()?;
         if self.mode != Mode::Orders {
             for object in self.writer.to_delete()? {
                 self.effects.push(Effect::Delete(object));
             }
-            self.take_notices()?;
         }
         if self.mode == Mode::Serve {
             self.warn_of_mail(&self.shared);
@@ -188,7 +194,6 @@ impl Core {
     fn work(&mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
         loop {
             self.write_items();
-            self.begin_stirred()?;
             self.pass_on();
             self.assign();
             if !self.writes.is_empty() {
@@ -196,8 +201,14 @@ impl Core {
                     return Ok(());
                 }
                 self.writes.clear();
+                self.made.clear();
             }
             self.release();
+            // Nothing is uncommitted here: rows are the truth.
+            if std::mem::take(&mut self.prune_due) {
+                self.prune();
+            }
+            self.begin_stirred()?;
             let Some(message) = self.receive(receiver) else { return Ok(()) };
             let mut next = message;
             while let Some(message) = next {
@@ -205,7 +216,10 @@ impl Core {
                     return Ok(());
                 }
                 self.handle(message)?;
-                next = if self.writes.len() < BATCH { receiver.try_recv().ok() } else { None };
+                next = match self.writes.len() < BATCH {
+                    true => self.backlog.pop_front().or_else(|| receiver.try_recv().ok()),
+                    false => None,
+                };
             }
             self.fire();
             self.tick()?;
@@ -244,11 +258,7 @@ impl Core {
         loop {
             let refusal = || Refusal::Trouble(self.trouble.clone().unwrap_or_default()).into();
             match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(
-                    Message::Trigger { reply, .. }
-                    | Message::Start { reply, .. }
-                    | Message::Resume { reply, .. },
-                ) => {
+                Ok(Message::Trigger { reply, .. } | Message::Resume { reply, .. }) => {
                     drop(reply.send(Err(refusal())));
                 }
                 #[cfg(test)]
@@ -272,7 +282,8 @@ impl Core {
         if let Some(message) = self.backlog.pop_front() {
             return Some(Some(message));
         }
-        if self.slots.is_behind() || !self.lists.is_empty() || !self.stirred.is_empty() {
+        let busy = !self.lists.is_empty() || !self.stirred.is_empty() || !self.passes.is_empty();
+        if busy || !self.writes.is_empty() || !self.effects.is_empty() || self.slots.is_behind() {
             return match receiver.try_recv() {
                 Ok(message) => Some(Some(message)),
                 Err(TryRecvError::Empty) => Some(None),
@@ -304,6 +315,8 @@ impl Core {
                 let answer = self.resume(dag_id.as_deref(), run_id);
                 self.answer(reply, answer);
             }
+            // Nothing is recorded by that, and so nothing is to be waited for.
+            Message::Order { order: Order::Status, reply } => drop(reply.send(Ok(self.status()))),
             Message::Order { order, reply } => match self.order(order) {
                 Ok(answer) => self.effects.push(Effect::Done { reply, answer }),
                 Err(error) => drop(reply.send(Err(error))),
@@ -318,7 +331,7 @@ impl Core {
                     self.writes.push(Write::Deleted(object));
                 }
             }
-            Message::Told { id, error } => self.told(id, error),
+            Message::Told { id, later, error } => self.told(id, later, error),
             #[cfg(test)]
             Message::Pages(most) => self.writer.limit(most),
             Message::Stay { reply } => self.stayed.push(reply),

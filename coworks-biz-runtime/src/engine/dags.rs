@@ -1,6 +1,6 @@
 //! The DAGs of this program: what is remembered of each, and which of its runs wait to begin.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -30,6 +30,8 @@ pub(super) struct DagState {
     pub(super) look: Option<DateTime<Utc>>,
     /// Whether there has been a scheduled run.
     pub(super) has_ticked: bool,
+    /// Its scheduled runs that wait until somebody decides.
+    held: HashSet<i64>,
     scheduled: Lane,
     manual: Lane,
     backfill: Option<(BackfillRecord, Lane)>,
@@ -42,13 +44,30 @@ struct Lane {
     active: usize,
 }
 
+/// Which runs share a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Scheduled,
+    Manual,
+    Backfill,
+}
+
 impl DagState {
+    /// A run of a backfill that is over, and was cleared, is one that somebody has asked for.
+    fn kind(&self, run_type: RunType, backfill: Option<i64>) -> Kind {
+        let is_of_backfill = |(record, _): &(BackfillRecord, Lane)| backfill == Some(record.id);
+        match run_type {
+            RunType::Scheduled => Kind::Scheduled,
+            RunType::Backfill if self.backfill.as_ref().is_some_and(is_of_backfill) => Kind::Backfill,
+            RunType::Manual | RunType::Backfill => Kind::Manual,
+        }
+    }
+
     fn lane(&mut self, run: &RunRecord) -> &mut Lane {
-        match (&mut self.backfill, run.run_type) {
-            (Some((_, lane)), RunType::Backfill) => lane,
-            (_, RunType::Scheduled) => &mut self.scheduled,
-            // Of a backfill that is over, and was cleared.
-            (_, RunType::Manual | RunType::Backfill) => &mut self.manual,
+        match (self.kind(run.run_type, run.backfill), &mut self.backfill) {
+            (Kind::Backfill, Some((_, lane))) => lane,
+            (Kind::Scheduled, _) => &mut self.scheduled,
+            (Kind::Manual | Kind::Backfill, _) => &mut self.manual,
         }
     }
 
@@ -62,6 +81,15 @@ impl DagState {
     pub(super) fn forget(&mut self, run: &RunRecord) {
         let place = (run.logical_date, run.number);
         self.lane(run).queued.remove(&place);
+        self.held.remove(&run.number);
+    }
+
+    /// A run waits until somebody decides.
+    pub(super) fn hold(&mut self, run: &RunRecord) {
+        self.forget(run);
+        if run.run_type == RunType::Scheduled {
+            self.held.insert(run.number);
+        }
     }
 
     /// A run is under way.
@@ -76,33 +104,43 @@ impl DagState {
         lane.active = lane.active.saturating_sub(1);
     }
 
-    /// Whether a run of this type may begin at once.
-    pub(super) fn has_room(&self, run_type: RunType) -> bool {
+    /// Whether a new run may begin at once: there is room, and nobody waits for it.
+    pub(super) fn may_begin(&self, run_type: RunType, backfill: Option<i64>) -> bool {
+        let kind = self.kind(run_type, backfill);
+        let waits = match (kind, &self.backfill) {
+            (Kind::Scheduled, _) => !self.scheduled.queued.is_empty(),
+            (Kind::Backfill, Some((_, lane))) => !lane.queued.is_empty(),
+            (Kind::Manual | Kind::Backfill, _) => !self.manual.queued.is_empty(),
+        };
+        !waits && self.has_room(kind)
+    }
+
+    fn has_room(&self, kind: Kind) -> bool {
         if self.record.paused {
             return false;
         }
         let (scheduled, manual) = (self.scheduled.active, self.manual.active);
-        match (run_type, &self.backfill, self.definition.dag.max_active_runs) {
-            (RunType::Backfill, Some((backfill, lane)), _) => lane.active < backfill.max_active_runs as usize,
+        match (kind, &self.backfill, self.definition.dag.max_active_runs) {
+            (Kind::Backfill, Some((backfill, lane)), _) => lane.active < backfill.max_active_runs as usize,
             (_, _, Some(limit)) => scheduled + manual < limit as usize,
-            (RunType::Scheduled, _, None) => scheduled < SCHEDULED_AT_ONCE,
-            (RunType::Manual | RunType::Backfill, _, None) => true,
+            (Kind::Scheduled, _, None) => scheduled < SCHEDULED_AT_ONCE,
+            (Kind::Manual | Kind::Backfill, _, None) => true,
         }
     }
 
     /// The next of its runs that may begin.
     pub(super) fn next(&self) -> Option<i64> {
-        let manual = self.manual.queued.first().filter(|_| self.has_room(RunType::Manual));
-        let scheduled = self.scheduled.queued.first().filter(|_| self.has_room(RunType::Scheduled));
+        let manual = self.manual.queued.first().filter(|_| self.has_room(Kind::Manual));
+        let scheduled = self.scheduled.queued.first().filter(|_| self.has_room(Kind::Scheduled));
         let backfill = self.backfill.as_ref().and_then(|(_, lane)| lane.queued.first());
-        let backfill = backfill.filter(|_| self.has_room(RunType::Backfill));
+        let backfill = backfill.filter(|_| self.has_room(Kind::Backfill));
         // What somebody waits for goes before what was missed long ago.
         manual.or(scheduled).or(backfill).map(|&(_, number)| number)
     }
 
-    /// Whether a scheduled run is under way or waits to begin.
+    /// Whether a scheduled run is under way, waits to begin, or is held.
     pub(super) fn is_scheduled_busy(&self) -> bool {
-        self.scheduled.active > 0 || !self.scheduled.queued.is_empty()
+        self.scheduled.active > 0 || !self.scheduled.queued.is_empty() || !self.held.is_empty()
     }
 
     /// Begins a backfill, whose runs are taken in by [`DagState::queue`].
@@ -153,6 +191,7 @@ impl Dags {
                 timetable: None,
                 look: None,
                 has_ticked: false,
+                held: HashSet::new(),
                 scheduled: Lane::default(),
                 manual: Lane::default(),
                 backfill: None,

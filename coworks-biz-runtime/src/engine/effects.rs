@@ -69,11 +69,13 @@ impl Core {
             return;
         }
         let Some(live) = self.runs.remove(&run) else { return };
-        if !self.followers.is_empty() {
-            self.followers.retain(|_, followers| {
-                followers.retain(|follower| *follower != run);
-                !followers.is_empty()
-            });
+        if let Some(before) = live.follows
+            && let Some(followers) = self.followers.get_mut(&before)
+        {
+            followers.retain(|follower| *follower != run);
+            if followers.is_empty() {
+                self.followers.remove(&before);
+            }
         }
         tracing::info!(
             target: "coworks_biz::engine",
@@ -88,6 +90,9 @@ impl Core {
     #[cfg(feature = "s3")]
     fn watch(&self, run: i64, key: Key) {
         if let Some((object, since, until)) = self.runs.get(&run).and_then(|live| live.wait(key)) {
+            let mut watched = self.shared.watched.lock().unwrap_or_else(|e| e.into_inner());
+            watched.insert((run, key), object.clone());
+            drop(watched);
             self.waiter.watch(super::waiter::Watch { run, key, object, since, until });
         }
     }

@@ -11,16 +11,16 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 
-use super::EngineError;
 use super::message::Message;
 use super::outbox::Ways;
+use super::{EngineError, Refusal};
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
-use crate::run::RunState;
+use crate::run::{Key, RunState};
 use crate::store::{Blobs, LogRecord, Reader, StoreError, Stored, Writer};
 use crate::task::{Attempt, DagRun, Host, Triggered};
 use crate::tech::Client;
-use crate::value::Json;
+use crate::value::{Json, Object};
 
 /// What all runs of an engine share.
 #[derive(Debug)]
@@ -32,6 +32,9 @@ pub(super) struct Shared {
     /// How many deletions in S3 go on at once.
     #[cfg(feature = "s3")]
     pub(super) sweepers: Semaphore,
+    /// Which object a task instance waits for; a look for another one is not wanted any more.
+    #[cfg(feature = "s3")]
+    pub(super) watched: Mutex<HashMap<(i64, Key), Object>>,
     /// What was last said of S3 being out of reach.
     #[cfg(feature = "s3")]
     pub(super) outage: Mutex<Option<String>>,
@@ -58,12 +61,22 @@ impl Shared {
             #[cfg(feature = "s3")]
             sweepers: Semaphore::new(16),
             #[cfg(feature = "s3")]
+            watched: Mutex::default(),
+            #[cfg(feature = "s3")]
             outage: Mutex::default(),
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
             database: config.db.clone(),
             readers: Mutex::default(),
         }
+    }
+
+    /// A task instance does not wait for an object any more.
+    pub(super) fn unwatch(&self, run: i64, key: Key) {
+        #[cfg(feature = "s3")]
+        self.watched.lock().unwrap_or_else(|e| e.into_inner()).remove(&(run, key));
+        #[cfg(not(feature = "s3"))]
+        let _ = (run, key);
     }
 
     /// Tells the engine. Where it has stopped, there is nobody left to tell, and nothing is lost
@@ -104,6 +117,18 @@ struct Kept {
     bytes: usize,
 }
 
+impl Kept {
+    fn remove(&mut self, task_id: &str, map_index: i32) {
+        if let Some(values) = self.values.remove(&(task_id.to_owned(), map_index)) {
+            self.bytes -= bytes_of(&values);
+        }
+    }
+}
+
+fn bytes_of(values: &[(String, Json)]) -> usize {
+    values.iter().map(|(_, json)| json.as_str().len()).sum()
+}
+
 /// How much of the values of one run stays in memory; the others are in the database.
 const KEPT: usize = 64 << 20;
 
@@ -116,23 +141,27 @@ impl Outputs {
                 Stored::Blob(_) => None,
             })
             .collect();
-        if small.is_empty() {
-            return;
-        }
-        let bytes: usize = small.iter().map(|(_, json)| json.as_str().len()).sum();
+        let bytes = bytes_of(&small);
         let mut kept = self.0.write().unwrap_or_else(|e| e.into_inner());
-        if kept.bytes + bytes <= KEPT {
-            let before = kept.values.insert((task_id.to_owned(), map_index), small);
+        // An earlier value is gone, also where this one is not kept.
+        kept.remove(task_id, map_index);
+        if !small.is_empty() && kept.bytes + bytes <= KEPT {
             kept.bytes += bytes;
-            kept.bytes -= before.iter().flatten().map(|(_, json)| json.as_str().len()).sum::<usize>();
+            kept.values.insert((task_id.to_owned(), map_index), small);
         }
     }
 
-    /// It runs again.
-    pub(super) fn forget(&self, task_id: &str, map_index: i32) {
+    /// It runs again; `None` is for all its map indexes.
+    pub(super) fn forget(&self, task_id: &str, map_index: Option<i32>) {
         let mut kept = self.0.write().unwrap_or_else(|e| e.into_inner());
-        if let Some(values) = kept.values.remove(&(task_id.to_owned(), map_index)) {
-            kept.bytes -= values.iter().map(|(_, json)| json.as_str().len()).sum::<usize>();
+        match map_index {
+            Some(map_index) => kept.remove(task_id, map_index),
+            None => {
+                let indexes = kept.values.keys().filter(|(task, _)| task == task_id).map(|(_, index)| *index);
+                for map_index in indexes.collect::<Vec<_>>() {
+                    kept.remove(task_id, map_index);
+                }
+            }
         }
     }
 
@@ -201,7 +230,9 @@ impl Host for RunHost {
                     Ok(Triggered { run_id: handle.run.run_id.to_string(), number: handle.run.number })
                 }
                 // The same would be refused again.
-                Ok(Err(EngineError::Refused(refusal))) => Err(Error::fatal(refusal)),
+                Ok(Err(EngineError::Refused(refusal))) if !matches!(refusal, Refusal::Trouble(_)) => {
+                    Err(Error::fatal(refusal))
+                }
                 Ok(Err(error)) => Err(Error::msg(error)),
                 Err(_) => Err(Error::msg("the engine has stopped")),
             }

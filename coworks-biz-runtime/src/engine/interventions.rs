@@ -5,20 +5,32 @@ use super::effects::Effect;
 use super::live::{Live, word_of};
 use super::orders::{Answer, RunName};
 use super::past::keyed;
-use super::{EngineError, Refusal};
-use crate::run::{Event, InstanceName, Key, Mark, State, Stop};
-use crate::store::{RunRecord, TaskRecord, Write};
+use super::{EngineError, Mode, Refusal};
+use crate::run::{Event, InstanceName, Key, Mark, RunState, State, Stop};
+use crate::store::{PRUNED, RunRecord, TaskRecord, Write};
+
+/// A run that something is done to.
+struct Loaded {
+    run: i64,
+    /// What is recorded of its tasks.
+    recorded: Vec<TaskRecord>,
+    /// Whether it was among the live ones before.
+    was_live: bool,
+    /// The run before, where its tasks look at that.
+    before: Option<RunRecord>,
+}
 
 impl Core {
     /// Ends a run that has not ended.
     pub(super) fn cancel(&mut self, name: RunName) -> Result<Answer, EngineError> {
-        let (run, _) = self.load(name)?;
+        let loaded = self.load(name)?;
+        let run = loaded.run;
         if self.runs.get(&run).is_some_and(|live| live.run.state().is_final()) {
-            let record = self.unload(run)?;
+            let record = self.unload(&loaded)?;
             return Err(Refusal::Ended { run_id: record.run_id, state: record.state }.into());
         }
         self.stop(run, Stop::Cancelled);
-        self.answer_of(run, Vec::new())
+        self.answer_of(loaded, Vec::new())
     }
 
     /// A run has had its time.
@@ -47,7 +59,8 @@ impl Core {
 
     /// Runs tasks again: these and what is below them, or what has failed.
     pub(super) fn retry(&mut self, name: RunName, from: &[String]) -> Result<Answer, EngineError> {
-        let (run, recorded) = self.load(name)?;
+        let loaded = self.load(name)?;
+        let run = loaded.run;
         let Some(live) = self.runs.get_mut(&run) else { unreachable!("it has just been loaded") };
         let mut keys = Vec::new();
         let mut gone = Vec::new();
@@ -55,16 +68,22 @@ impl Core {
             match live.keys_named(task) {
                 Some(found) => keys.extend(found),
                 // What the program does not have any more can be given up.
-                None if recorded.iter().any(|record| record.task_id == *task) => gone.push(task.clone()),
+                None if loaded.recorded.iter().any(|record| record.task_id == *task) => {
+                    gone.push(task.clone())
+                }
                 None => {
                     let refusal = live.no_task(task);
-                    self.unload(run)?;
+                    self.unload(&loaded)?;
                     return Err(refusal.into());
                 }
             }
         }
         if from.is_empty() {
             keys = live.run.failed();
+            // What a stop has skipped had no say in it.
+            if live.run.standing().stopped.is_some() {
+                keys.extend(live.run.skipped());
+            }
         }
         keys.extend(live.run.downstream(&keys));
         let keys = live.run.with_setups(&live.run.whole_calls(&keys));
@@ -72,22 +91,32 @@ impl Core {
         let names: Vec<String> = keys.iter().copied().filter(begun).map(|key| live.name(key)).collect();
         if names.is_empty() && gone.is_empty() {
             let run_id = live.record.run_id.clone();
-            self.unload(run)?;
+            self.unload(&loaded)?;
             let what = if from.is_empty() { "nothing of it has failed" } else { "none of these has begun" };
             return Err(Refusal::Nothing(format!("run `{run_id}`: {what}")).into());
         }
-        self.refit(run, &keys, &gone, recorded)?;
+        self.refit(&loaded, &keys, &gone)?;
         let Some(live) = self.runs.get_mut(&run) else { unreachable!("it is still loaded") };
         let mut commands = Vec::new();
         live.run.clear(&keys, &mut commands);
         self.obey(run, &mut commands, None, None);
-        self.answer_of(run, names)
+        self.answer_of(loaded, names)
     }
 
     /// Says how a task instance has ended.
     pub(super) fn mark(&mut self, name: RunName, task: &str, mark: Mark) -> Result<Answer, EngineError> {
-        let (run, _) = self.load(name)?;
+        let loaded = self.load(name)?;
+        let run = loaded.run;
         let Some(live) = self.runs.get_mut(&run) else { unreachable!("it has just been loaded") };
+        let waits = match (&live.record.held, live.record.state) {
+            (Some(_), _) => Some("is held: `retry` or `cancel` decide"),
+            (None, RunState::Queued) => Some("has not begun"),
+            (None, _) => None,
+        };
+        if let Some(why) = waits {
+            let record = self.unload(&loaded)?;
+            return Err(Refusal::Nothing(format!("run `{}` {why}", record.run_id)).into());
+        }
         let keys = live.keys_named(task).unwrap_or_default();
         let [key] = keys.as_slice() else {
             let refusal = match keys.is_empty() {
@@ -97,14 +126,14 @@ impl Core {
                     keys.len()
                 )),
             };
-            self.unload(run)?;
+            self.unload(&loaded)?;
             return Err(refusal.into());
         };
         let (mut commands, key) = (Vec::new(), *key);
         if let Err(misfit) = live.run.step(Event::Mark(key, mark), &mut commands) {
             let state = misfit.state.map_or("without a state", State::as_str);
             let refusal = Refusal::Nothing(format!("task `{task}` is {state}, and cannot be marked so"));
-            self.unload(run)?;
+            self.unload(&loaded)?;
             return Err(refusal.into());
         }
         let at = now();
@@ -112,17 +141,20 @@ impl Core {
         let detail = Some(format!("{} marked {mark:?} by an operator", live.name(key)).to_lowercase());
         self.writes.push(Write::Run { record, event: "marked", detail, at });
         self.obey(run, &mut commands, None, None);
-        self.answer_of(run, Vec::new())
+        self.answer_of(loaded, Vec::new())
     }
 
-    /// Takes a run among the live ones, whatever its state, and answers with what is recorded of its
-    /// tasks where it was not.
-    fn load(&mut self, name: RunName) -> Result<(i64, Vec<TaskRecord>), EngineError> {
+    /// Takes a run among the live ones, whatever its state.
+    fn load(&mut self, name: RunName) -> Result<Loaded, EngineError> {
         let record = self.recorded(name.dag_id.as_deref(), name.run_id)?;
         let run = record.number;
+        if record.version == PRUNED {
+            let gone = format!("run `{}` ended long ago, and is being removed", record.run_id);
+            return Err(Refusal::Nothing(gone).into());
+        }
         let recorded = self.writer.tasks(run)?;
         if self.runs.contains_key(&run) {
-            return Ok((run, recorded));
+            return Ok(Loaded { run, recorded, was_live: true, before: None });
         }
         let Some(dag) = self.dags.place(&record.dag_id) else {
             return Err(Refusal::NoDag { run_id: record.run_id, dag_id: record.dag_id }.into());
@@ -135,22 +167,21 @@ impl Core {
         let before = self.run_before(dag, &record)?;
         let records = keyed(definition.dag, recorded.clone());
         self.runs.insert(run, Live::restore(definition, dag, record, before.is_some(), &records));
-        Ok((run, recorded))
+        Ok(Loaded { run, recorded, was_live: false, before })
     }
 
     /// Lets a run go that was only looked at.
-    fn unload(&mut self, run: i64) -> Result<RunRecord, EngineError> {
-        let Some(live) = self.runs.get(&run) else { unreachable!("it was loaded") };
+    fn unload(&mut self, loaded: &Loaded) -> Result<RunRecord, EngineError> {
+        let Some(live) = self.runs.get(&loaded.run) else { unreachable!("it was loaded") };
         let record = live.record.clone();
-        // One that waits or is held is as it was; one that is under way goes on.
-        let is_idle = record.state != crate::run::RunState::Running || record.held.is_some();
-        if live.run.state().is_final() || is_idle {
+        if !loaded.was_live {
             let dag = live.dag;
-            self.runs.remove(&run);
+            self.runs.remove(&loaded.run);
             if !record.state.is_final() {
                 self.dags[dag].ended(&record);
-                if record.held.is_none() {
-                    self.dags[dag].queue(&record);
+                match record.held {
+                    Some(_) => self.dags[dag].hold(&record),
+                    None => self.dags[dag].queue(&record),
                 }
             }
         }
@@ -158,13 +189,8 @@ impl Core {
     }
 
     /// Brings a run to the structure of the program, what is run again apart.
-    fn refit(
-        &mut self,
-        run: i64,
-        keys: &[Key],
-        gone: &[String],
-        recorded: Vec<TaskRecord>,
-    ) -> Result<(), EngineError> {
+    fn refit(&mut self, loaded: &Loaded, keys: &[Key], gone: &[String]) -> Result<(), EngineError> {
+        let (run, recorded) = (loaded.run, loaded.recorded.clone());
         let Some(live) = self.runs.get(&run) else { return Ok(()) };
         let (dag, mut record) = (live.dag, live.record.clone());
         let tasks = live.definition.dag.tasks;
@@ -176,7 +202,7 @@ impl Core {
             .partition(|task| gone.contains(&task.task_id));
         if let Err(changes) = self.fit(dag, &mut record, &kept)? {
             let (run_id, dag_id) = (record.run_id.clone(), self.dags[dag].definition.dag.dag_id);
-            self.unload(run)?;
+            self.unload(loaded)?;
             return Err(Refusal::Changed { run_id, dag_id, changes }.into());
         }
         for mut task in given_up {
@@ -184,9 +210,12 @@ impl Core {
             self.writes.push(Write::Task { record: task, at: now() });
         }
         if let Some(live) = self.runs.get_mut(&run) {
-            let was_held = record.held.take().is_some();
+            let waited = record.held.take().is_some() || record.state == RunState::Queued;
+            if record.state == RunState::Queued {
+                (record.state, record.start_date) = (RunState::Running, Some(now()));
+            }
             live.record = record;
-            if was_held {
+            if waited {
                 let record = Box::new(live.record.clone());
                 let detail = Some("by an operator".to_owned());
                 self.writes.push(Write::Run { record, event: "goes on", detail, at: now() });
@@ -195,14 +224,22 @@ impl Core {
         Ok(())
     }
 
-    fn answer_of(&mut self, run: i64, cleared: Vec<String>) -> Result<Answer, EngineError> {
-        let Some(live) = self.runs.get(&run) else { unreachable!("it is loaded") };
-        let (dag_id, run_id) = (live.record.dag_id.clone(), live.record.run_id.clone());
-        let state = live.run.state();
+    /// What there is to say of a run that something was done to; it goes on where it has not ended.
+    fn answer_of(&mut self, loaded: Loaded, cleared: Vec<String>) -> Result<Answer, EngineError> {
+        let run = loaded.run;
         // One that ends by this is let go once that is committed; one that had ended, now.
         let ends = |effect: &Effect| matches!(effect, Effect::End { run: of, .. } if *of == run);
-        if state.is_final() && !self.effects.iter().any(ends) {
-            self.unload(run)?;
+        let ends = self.effects.iter().any(ends);
+        let Some(live) = self.runs.get(&run) else { unreachable!("it is loaded") };
+        let (dag, dag_id, run_id) = (live.dag, live.record.dag_id.clone(), live.record.run_id.clone());
+        let state = live.run.state();
+        if state.is_final() {
+            if !ends {
+                self.unload(&loaded)?;
+            }
+        } else if !loaded.was_live && self.mode != Mode::Orders {
+            let records = keyed(self.dags[dag].definition.dag, loaded.recorded);
+            self.revive(run, records, loaded.before)?;
         }
         Ok(Answer::Run { dag_id, run_id, state, cleared })
     }

@@ -23,6 +23,8 @@ pub(super) struct Live {
     pub(super) record: RunRecord,
     pub(super) dag_run: Arc<DagRun>,
     pub(super) outputs: Arc<Outputs>,
+    /// The run before, where its tasks look at that.
+    pub(super) follows: Option<i64>,
     notes: Instances<Notes>,
 }
 
@@ -52,6 +54,7 @@ impl Live {
             dag_run: Arc::new(dag_run(definition, &record)),
             record,
             outputs: Arc::default(),
+            follows: None,
             notes: Instances::new(vec![Notes::default(); definition.dag.tasks.len()]),
         }
     }
@@ -99,6 +102,12 @@ impl Live {
             Some(notes) => notes,
             None => unreachable!("{key:?} is no instance of the run"),
         }
+    }
+
+    /// When it has taken as long as it may.
+    pub(super) fn times_out(&self) -> Option<DateTime<Utc>> {
+        let limit = chrono::TimeDelta::from_std(self.definition.dag.dagrun_timeout?).ok()?;
+        self.record.start_date?.checked_add_signed(limit)
     }
 
     /// Where a task instance stands.

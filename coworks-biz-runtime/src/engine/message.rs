@@ -59,6 +59,8 @@ pub(super) enum Message {
     /// Somebody has been told of something, or could not be.
     Told {
         id: i64,
+        /// The addresses that the server may take later.
+        later: Vec<String>,
         error: Option<Error>,
     },
     /// From now on the database has so many pages, and no more: its disk is full.

@@ -9,6 +9,7 @@ use chrono::{TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::Mode;
 use super::alarms::Alarm;
 use super::core::{Core, now};
 use super::effects::Effect;
@@ -94,7 +95,8 @@ impl Ways {
         false
     }
 
-    async fn tell(&self, job: &Job) -> Result<(), Error> {
+    /// Tells; the addresses that the server may take later are left.
+    async fn tell(&self, job: &Job) -> Result<Vec<String>, Error> {
         let _few = self.few.acquire().await;
         match job {
             #[cfg(feature = "email")]
@@ -103,19 +105,21 @@ impl Ways {
                     return Err(Error::fatal("COWORKS_SMTP_URL is not set any more"));
                 };
                 let to: Vec<&str> = to.iter().map(String::as_str).collect();
-                for refused in mailer.send(notice, &to).await?.refused {
+                let (later, refused): (Vec<_>, Vec<_>) =
+                    mailer.send(notice, &to).await?.refused.into_iter().partition(|refused| refused.may_pass);
+                for refused in refused {
                     tracing::warn!(
                         target: "coworks_biz::engine",
                         "the e-mail was not taken for {}: {}", refused.to, refused.reason
                     );
                 }
-                Ok(())
+                Ok(later.into_iter().map(|refused| refused.to).collect())
             }
             #[cfg(not(feature = "email"))]
             Job::Email { .. } => Err(Error::fatal("this program was built without e-mail")),
             Job::Callback { .. } => unreachable!("the engine calls it"),
             Job::Webhook { notice } => match &self.webhook {
-                Some(webhook) => webhook.send(notice).await,
+                Some(webhook) => webhook.send(notice).await.map(|()| Vec::new()),
                 None => Err(Error::fatal("COWORKS_WEBHOOK_URL is not set any more")),
             },
         }
@@ -136,7 +140,10 @@ impl Core {
     pub(super) fn take_notices(&mut self) -> Result<(), StoreError> {
         for record in self.writer.notices()? {
             self.outbox.next = self.outbox.next.max(record.id + 1);
-            self.alarm(record.due_at, Alarm::Notice(record.id));
+            // Who only records orders tells nobody.
+            if self.mode != Mode::Orders {
+                self.alarm(record.due_at, Alarm::Notice(record.id));
+            }
             self.outbox.pending.insert(record.id, record);
         }
         Ok(())
@@ -234,7 +241,9 @@ impl Core {
         let record = NoticeRecord { id, run, way: job.way().to_owned(), notice, tries: 0, due_at: now() };
         self.writes.push(Write::Notice(record.clone()));
         self.outbox.pending.insert(id, record);
-        self.effects.push(Effect::Tell(id));
+        if self.mode != Mode::Orders {
+            self.effects.push(Effect::Tell(id));
+        }
     }
 
     /// Tells one; what comes of it comes back as a message.
@@ -253,14 +262,22 @@ impl Core {
         let Job::Callback { which, task_id, map_index, try_number, exception } = job else {
             self.outbox.under_way += 1;
             self.tokio.spawn(async move {
-                let error = shared.ways.tell(&job).await.err();
-                shared.tell(Message::Told { id, error });
+                let (later, error) = match shared.ways.tell(&job).await {
+                    Ok(later) => (later, None),
+                    Err(error) => (Vec::new(), Some(error)),
+                };
+                shared.tell(Message::Told { id, later, error });
             });
             return;
         };
         // What is not in this program any more is told nothing.
-        let Some((definition, dag_run, outputs)) = self.told_of(run) else { return };
-        let Some(task) = definition.dag.task(&task_id) else { return };
+        let of = self.told_of(run).and_then(|(definition, dag_run, outputs)| {
+            Some((definition, dag_run, outputs, definition.dag.task(&task_id)?))
+        });
+        let Some((definition, dag_run, outputs, task)) = of else {
+            self.outbox.pending.remove(&id);
+            return self.writes.push(Write::Told { id });
+        };
         let attempt = Attempt {
             definition,
             run: dag_run,
@@ -281,7 +298,7 @@ impl Core {
                 shared.tell(Message::Log { run, piece });
             }
             // What it said is in the log of the task, and calling it again would tell the same twice.
-            shared.tell(Message::Told { id, error: None });
+            shared.tell(Message::Told { id, later: Vec::new(), error: None });
         });
     }
 
@@ -296,9 +313,17 @@ impl Core {
     }
 
     /// Somebody has been told, or could not be.
-    pub(super) fn told(&mut self, id: i64, error: Option<Error>) {
+    /// `later` are the addresses that the server may take later.
+    pub(super) fn told(&mut self, id: i64, later: Vec<String>, mut error: Option<Error>) {
         self.outbox.under_way -= 1;
         let Some(record) = self.outbox.pending.get_mut(&id) else { return };
+        if !later.is_empty()
+            && let Ok(Job::Email { notice, .. }) = serde_json::from_str(&record.notice)
+            && let Ok(text) = serde_json::to_string(&Job::Email { to: later.clone(), notice })
+        {
+            record.notice = text;
+            error = Some(Error::msg(format!("the server may take it later for {}", later.join(", "))));
+        }
         record.tries += 1;
         let way = record.way.clone();
         match error {

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::live::Live;
 use crate::dag::Dag;
 use crate::run::{Event, Key};
-use crate::store::{RunRecord, StoreError, Which};
+use crate::store::{RunRecord, RunType, StoreError, Which};
 
 /// Whether any task of the DAG looks at the run before.
 pub(super) fn looks_back(dag: &Dag) -> bool {
@@ -21,15 +21,9 @@ impl Core {
         let which = Which::Before(definition.dag_id, run.logical_date, definition.catchup);
         let committed = self.writer.runs(which)?.pop();
         // Made in this very batch.
-        let new = self.writes.iter().filter_map(|write| match write {
-            crate::store::Write::RunMade(made)
-                if made.dag_id == run.dag_id && made.logical_date < run.logical_date =>
-            {
-                Some(made)
-            }
-            _ => None,
-        });
-        let new = new.max_by_key(|made| made.logical_date);
+        let made = self.made.get(&dag).into_iter().flat_map(|made| made.range(..run.logical_date));
+        let counts = |made: &&RunRecord| !definition.catchup || made.run_type != RunType::Manual;
+        let new = made.map(|(_, made)| made).rev().find(counts);
         Ok(match (committed, new) {
             (Some(committed), Some(new)) if new.logical_date > committed.logical_date => Some(new.clone()),
             (None, Some(new)) => Some(new.clone()),
@@ -39,8 +33,9 @@ impl Core {
 
     /// Lets a run look at the one before it, now and whenever that comes further.
     pub(super) fn follow(&mut self, run: i64, before: &RunRecord) -> Result<(), StoreError> {
+        let Some(live) = self.runs.get_mut(&run) else { return Ok(()) };
+        live.follows = Some(before.number);
         self.followers.entry(before.number).or_default().push(run);
-        let Some(live) = self.runs.get(&run) else { return Ok(()) };
         let (dag, definition) = (live.dag, live.definition);
         let tasks = 0..definition.dag.tasks.len() as u32;
         let allowed: Vec<u32> = match self.runs.get(&before.number) {

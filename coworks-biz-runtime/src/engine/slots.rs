@@ -149,9 +149,13 @@ impl Slots {
     /// It is not ready any more.
     pub(super) fn forget(&mut self, run: i64, key: Key) {
         let Some((ready, place)) = self.waiting.remove(&(run, key)) else { return };
-        if self.open.remove(&place).is_none() {
-            for limit in self.limits(&ready).collect::<Vec<_>>() {
-                self.parked.get_mut(&limit).and_then(|queue| queue.remove(&place));
+        let was_open = self.open.remove(&place).is_some();
+        for limit in self.limits(&ready).collect::<Vec<_>>() {
+            match was_open {
+                // What was freed for it is for the next one there.
+                true if self.room(limit, &ready) => self.unpark(limit),
+                true => {}
+                false => drop(self.parked.get_mut(&limit).and_then(|queue| queue.remove(&place))),
             }
         }
     }
@@ -428,8 +432,14 @@ mod tests {
             }
             let mut running = Vec::new();
             let mut count = 0;
+            let mut forgotten = 0;
             loop {
                 running.extend(std::iter::from_fn(|| slots.next()));
+                let some = slots.waiting.keys().copied().find(|_| random(8) == 0);
+                if let Some((run, key)) = some {
+                    slots.forget(run, key);
+                    forgotten += 1;
+                }
                 if running.is_empty() {
                     break;
                 }
@@ -437,7 +447,8 @@ mod tests {
                 let ended = running.swap_remove(random(running.len() as u64) as usize);
                 slots.release(ended.run, ended.key);
             }
-            assert_eq!(count, 60, "{slots:?}");
+            assert_eq!(count + forgotten, 60, "{slots:?}");
+            assert!(slots.taken.is_empty() && slots.open.is_empty(), "{slots:?}");
         }
     }
 }

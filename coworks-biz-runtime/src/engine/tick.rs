@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::begin::Plan;
-use super::core::{Core, now};
+use super::core::{BATCH, Core, now};
 use crate::dag::Schedule;
 use crate::schedule::{Known, Tick, Timetable};
 use crate::store::{RunType, StoreError, Which, Write};
@@ -64,10 +64,13 @@ impl Core {
             }
         }
         self.clock = Some(now);
-        while let Some(&(at, dag)) = self.looks.first()
-            && at <= now
-        {
-            self.looks.pop_first();
+        // Each once: what is left of them, and of the others, comes behind the commit of these.
+        let due: Vec<_> = self.looks.range(..=(now, usize::MAX)).copied().collect();
+        for (at, dag) in due {
+            if self.writes.len() >= BATCH {
+                break;
+            }
+            self.looks.remove(&(at, dag));
             self.dags[dag].look = None;
             self.tick_of(dag, now)?;
         }
@@ -102,7 +105,6 @@ impl Core {
         }
         // There is more to catch up on, behind what else is to be done.
         self.look(dag, now);
-        self.stirred.insert(dag);
         Ok(())
     }
 
@@ -110,7 +112,7 @@ impl Core {
         let definition = self.dags[dag].definition;
         self.dags[dag].has_ticked = true;
         // There is a run for this very moment: the clock was put back, or somebody was ahead of it.
-        if self.has_logical_date(definition.dag.dag_id, tick.logical_date)? {
+        if self.has_logical_date(dag, tick.logical_date)? {
             return Ok(());
         }
         let ready = self.conf_of(definition, None).and_then(|conf| {

@@ -96,6 +96,10 @@ async fn look_around(
 
 async fn look(shared: &Shared, again: &mpsc::WeakUnboundedSender<Watch>, watch: Watch) {
     let (run, key, of) = (watch.run, watch.key, WaitsFor::Object(watch.object.clone()));
+    let wanted = shared.watched.lock().unwrap_or_else(|e| e.into_inner()).get(&(run, key)).cloned();
+    if wanted.as_ref() != Some(&watch.object) {
+        return;
+    }
     let found = shared.services.results().await.look(&watch.object).await;
     match found {
         Ok(Look::There) => return shared.tell(Message::Due { run, key, of, resume: Resume::Arrived }),

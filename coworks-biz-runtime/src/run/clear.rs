@@ -78,6 +78,15 @@ impl Run {
         all.flat_map(|task| self.instances.keys(task)).filter(|&key| self.is_failed(key)).collect()
     }
 
+    /// Those that were skipped.
+    pub fn skipped(&self) -> Vec<Key> {
+        let all = 0..self.dag.tasks.len() as u32;
+        let is_skipped = |key: &Key| {
+            self.instances.get(*key).is_some_and(|instance| instance.state == Some(State::Skipped))
+        };
+        all.flat_map(|task| self.instances.keys(task)).filter(is_skipped).collect()
+    }
+
     /// These, and of each member of an asynchronous call the whole call: one is not asked again
     /// without the others.
     pub fn whole_calls(&self, keys: &[Key]) -> Vec<Key> {

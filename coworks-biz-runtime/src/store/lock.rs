@@ -34,6 +34,14 @@ impl Lock {
     }
 }
 
+/// Whether the process that had the database last is still there. Asked for what is told of runs; who
+/// wants to write takes the lock.
+pub fn owner_lives(database: &Path) -> bool {
+    let pid = std::fs::read_to_string(beside(database, ".lock")).unwrap_or_default();
+    let pid = pid.trim();
+    !pid.is_empty() && pid != std::process::id().to_string() && Path::new("/proc").join(pid).exists()
+}
+
 /// Waits on this thread until no process has the database.
 pub fn wait(database: &Path) -> Result<(), StoreError> {
     let path = beside(database, ".lock");

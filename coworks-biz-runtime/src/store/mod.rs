@@ -17,7 +17,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 pub use self::blobs::{Blobs, Stored};
-pub use self::lock::wait as wait_for_lock;
+pub use self::lock::{owner_lives, wait as wait_for_lock};
 pub use self::prune::{PRUNED, Pruned};
 pub use self::read::{Reader, Which};
 pub use self::record::{

@@ -233,6 +233,11 @@ pub struct EventRecord {
 pub enum Write {
     /// A run is there.
     RunMade(RunRecord),
+    /// A run that has never begun is taken back.
+    RunUnmade {
+        /// The run number.
+        run: i64,
+    },
     /// A run is in a new state, or something else of it has changed; appends the event.
     Run {
         /// All that is now known of it.
@@ -257,8 +262,8 @@ pub enum Write {
         run: i64,
         /// The task.
         task_id: String,
-        /// The index in a mapping; -1 when the task is not mapped.
-        map_index: i32,
+        /// The index in a mapping, -1 when the task is not mapped; `None` is all of them.
+        map_index: Option<i32>,
     },
     /// A task pushed a value; replaces an earlier one under the same key.
     XCom {

@@ -28,6 +28,8 @@ pub struct Writer {
     durability: Durability,
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
+    /// Whether what was committed last is not synced, though it has to be.
+    unsynced: bool,
     _lock: Lock,
 }
 
@@ -71,7 +73,15 @@ impl Writer {
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let log = beside(path, "-wal");
         let log = File::open(&log).map_err(|source| StoreError::Io { path: log, source })?;
-        Ok(Self { connection, path: path.to_owned(), engine_id, durability, log, _lock: lock })
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            engine_id,
+            durability,
+            log,
+            unsynced: false,
+            _lock: lock,
+        })
     }
 
     /// Who this file belongs to: part of the keys of asynchronous results.
@@ -91,8 +101,14 @@ impl Writer {
         self.connection.pragma_update(None, "max_page_count", pages + more).unwrap();
     }
 
-    /// Commits these changes: all of them, or none.
+    /// Commits these changes: all of them, or none. Where only the sync has failed, the next call, with
+    /// the same changes, is for that alone.
     pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        if self.unsynced {
+            self.sync()?;
+            self.unsynced = false;
+            return Ok(());
+        }
         let wrap = StoreError::of;
         let transaction = self
             .connection
@@ -103,7 +119,9 @@ impl Writer {
         }
         transaction.commit().map_err(|source| wrap(&self.path, source))?;
         if writes.iter().any(|write| self.must_sync(write)) {
+            self.unsynced = true;
             self.sync()?;
+            self.unsynced = false;
         }
         Ok(())
     }
@@ -258,6 +276,11 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                 run.start_date.unwrap_or(run.queued_at),
             )
         }
+        Write::RunUnmade { run } => {
+            transaction.prepare_cached("DELETE FROM event WHERE run = ?")?.execute([run])?;
+            transaction.prepare_cached("DELETE FROM dag_run WHERE id = ?")?.execute([run])?;
+            Ok(())
+        }
         Write::Run { record, event, detail, at } => {
             transaction
                 .prepare_cached(
@@ -319,7 +342,9 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
         }
         Write::Forget { run, task_id, map_index } => {
             transaction
-                .prepare_cached("DELETE FROM xcom WHERE run = ? AND task_id = ? AND map_index = ?")?
+                .prepare_cached(
+                    "DELETE FROM xcom WHERE run = ?1 AND task_id = ?2 AND (?3 IS NULL OR map_index = ?3)",
+                )?
                 .execute(params![run, task_id, map_index])?;
             Ok(())
         }

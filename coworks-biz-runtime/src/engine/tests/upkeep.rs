@@ -29,20 +29,22 @@ async fn a_full_disk_is_waited_out() {
     let mut before = engine.trigger(definition, Trigger::default()).await.unwrap();
     before.ended().await.unwrap();
 
-    // Room for the beginning of a run, and none for what comes of it.
-    engine.sender.send(Message::Pages(8)).unwrap();
-    let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
-    let trouble = loop {
-        match engine.order(Order::Status).await.unwrap() {
-            Answer::Status { trouble: Some(trouble), .. } => break trouble,
-            _ => tokio::task::yield_now().await,
-        }
+    // Little room, and none for what comes of a run.
+    engine.sender.send(Message::Pages(4)).unwrap();
+    let told = async {
+        let trouble = loop {
+            match engine.order(Order::Status).await.unwrap() {
+                Answer::Status { trouble: Some(trouble), .. } => break trouble,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        assert!(trouble.contains("nothing goes on until there is room on the disk"), "{trouble}");
+        let refused = engine.trigger(definition, Trigger::default()).await.unwrap_err().to_string();
+        assert!(refused.contains("the engine takes nothing in at present"), "{refused}");
+        engine.sender.send(Message::Pages(10_000)).unwrap();
     };
-    assert!(trouble.contains("nothing goes on until there is room on the disk"), "{trouble}");
-    let refused = engine.trigger(definition, Trigger::default()).await.unwrap_err().to_string();
-    assert!(refused.contains("the engine takes nothing in at present"), "{refused}");
-
-    engine.sender.send(Message::Pages(10_000)).unwrap();
+    let (run, ()) = tokio::join!(engine.trigger(definition, Trigger::default()), told);
+    let mut run = run.unwrap();
     assert_eq!(run.ended().await.unwrap(), RunState::Success);
     assert!(matches!(engine.order(Order::Status).await.unwrap(), Answer::Status { trouble: None, .. }));
 }
@@ -215,4 +217,74 @@ async fn a_run_that_had_ended_is_only_looked_at_where_a_mark_reopens_nothing() {
     assert!(refused.contains("has ended already"), "{refused}");
     let status = engine.order(Order::Status).await.unwrap();
     assert!(matches!(status, Answer::Status { runs: 0, .. }), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn giving_up_a_task_that_is_gone_lets_the_run_go_on() {
+    let before = definition("office", &[("a", &[], one), ("wait", &[0], never)]);
+    let after = definition("office", &[("a", &[], one), ("other", &[0], add)]);
+    let (_dir, engine, run) = left(before, after).await;
+    run.held().await;
+    engine.order(Order::Retry { run: run.name(), from: vec!["wait".into()] }).await.unwrap();
+    assert_eq!(run.ended().await.state, RunState::Success);
+    let states = [("a", State::Success), ("other", State::Success), ("wait", State::Removed)];
+    assert_eq!(run.states(), states.map(|(task, state)| (task.to_owned(), Some(state))));
+}
+
+/// The same with a schedule.
+fn scheduled(dag: Dag) -> &'static Definition {
+    let task = Task { task_id: "a", ..Task::FUNCTION };
+    let dag = Dag { dag_id: "office", tasks: vec![task].leak(), order: &[0], ..dag };
+    let dag: &'static Dag = Box::leak(Box::new(dag));
+    Box::leak(Box::new(Definition { dag, bodies: vec![Body::Function(one)].leak(), ..Definition::EMPTY }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_begin_is_made_once_and_held() {
+    let pooled = crate::dag::Options { pool: "nowhere", ..crate::dag::Options::DEFAULT };
+    let task = Task { task_id: "a", options: Box::leak(Box::new(pooled)), ..Task::FUNCTION };
+    let schedule = Some(crate::dag::Schedule::Continuous);
+    let dag = Dag { dag_id: "office", tasks: vec![task].leak(), order: &[0], schedule, ..Dag::EMPTY };
+    let dag: &'static Dag = Box::leak(Box::new(dag));
+    let definition: &'static Definition = Box::leak(Box::new(Definition {
+        dag,
+        bodies: vec![Body::Function(one)].leak(),
+        ..Definition::EMPTY
+    }));
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), 1);
+    for _ in 0..2 {
+        let engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
+        engine.order(Order::Status).await.unwrap();
+        drop(engine);
+        let runs = Reader::open(&config.db).unwrap().runs(None, 9).unwrap();
+        assert_eq!(runs.len(), 1);
+        assert!(runs[0].held.as_deref().is_some_and(|held| held.contains("there is no pool `nowhere`")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn catching_up_on_many_ticks_holds_up_no_order() {
+    let start = now_on_the_minute() - 60 * 2_000;
+    let every = crate::dag::Schedule::Every(std::time::Duration::from_secs(60));
+    let definition =
+        scheduled(Dag { schedule: Some(every), start_date: Some(start), catchup: true, ..Dag::EMPTY });
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), 8);
+    let engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
+    // Between two batches of ticks.
+    assert!(matches!(engine.order(Order::Status).await.unwrap(), Answer::Status { .. }));
+    let reader = Reader::open(&config.db).unwrap();
+    let runs = until(|| {
+        let runs = reader.runs(None, 9_999).unwrap();
+        (runs.len() >= 2_001 && runs.iter().all(|run| run.state == RunState::Success)).then_some(runs)
+    })
+    .await;
+    let dates: std::collections::BTreeSet<_> = runs.iter().map(|run| run.logical_date).collect();
+    assert_eq!(dates.len(), runs.len());
+    assert_eq!(dates.first().unwrap().timestamp(), start);
+}
+
+fn now_on_the_minute() -> i64 {
+    Utc::now().timestamp() / 60 * 60
 }
