@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# A disk that is full and then is not: nothing is lost, and every face says so meanwhile.
+# Needs root, for a disk of its own in memory. `cargo build --examples` comes first.
+set -euo pipefail
+program=${1:-$(dirname "$0")/../target/debug/examples/program}
+program=$(realpath "$program")
+disk=$(mktemp -d)
+if ! mount -t tmpfs -o size=4m tmpfs "$disk"; then
+    echo "NOT TESTED: this user may not mount a disk in memory" >&2
+    exit 0
+fi
+pid=
+clean() {
+    [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
+    wait 2>/dev/null || true
+    cd /
+    umount "$disk" && rmdir "$disk"
+}
+trap clean EXIT
+cd "$disk"
+export COWORKS_SECRET_API_TOKEN=of-nobody-at-all
+
+# Until something holds, for 30 seconds.
+until_() {
+    for _ in $(seq 300); do
+        if "$@"; then return; fi
+        sleep 0.1
+    done
+    echo "never: $*" >&2
+    return 1
+}
+says() { "$program" runs 2>&1 | grep -q "$1"; }
+succeeded() { [ "$("$program" runs ordered --limit 1000 --output json 2>/dev/null | grep -c '"state": "success"')" = "$1" ]; }
+
+"$program" pause ticking >/dev/null
+"$program" serve 2>"$disk/../$(basename "$disk").log" &
+pid=$!
+until_ test -S .coworks-biz/biz.db.sock
+"$program" trigger ordered --conf '{"customer": 1}' >/dev/null
+until_ succeeded 1
+
+dd if=/dev/zero of=filler bs=4k 2>/dev/null || true
+# What fits into the log that is there already is done; one finds no room, and waits for it.
+asked=1
+while timeout 2 "$program" trigger ordered --conf '{"customer": 2}' >/dev/null 2>&1; do
+    asked=$((asked + 1))
+done
+until_ says "nothing goes on until there is room on the disk"
+if "$program" trigger ordered --conf '{"customer": 3}' >/dev/null 2>&1; then
+    echo "a trigger was taken on a full disk" >&2
+    exit 1
+fi
+kill -0 "$pid"
+
+rm filler
+# Those that were answered, and the one that was waiting.
+until_ succeeded $((asked + 1))
+"$program" db verify
+kill "$pid"
+wait "$pid"
+pid=
+rm -f "$disk/../$(basename "$disk").log"
+echo "a full disk was waited out"
