@@ -1,7 +1,9 @@
 //! How another process of the same program tells the engine what to do: one order and one answer,
 //! as lines of JSON, over a Unix socket beside the database that only its owner can open.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
@@ -54,27 +55,24 @@ pub enum ControlError {
     },
 }
 
-/// The socket that belongs to a database. Where its path would be too long for a socket, it is in
-/// `XDG_RUNTIME_DIR`, or else in the user's own cache.
-pub fn socket_of(database: &Path) -> PathBuf {
-    let database = std::path::absolute(database).unwrap_or_else(|_| database.to_owned());
-    let mut path = database.clone().into_os_string();
+/// The socket that belongs to a database.
+fn socket_of(database: &Path) -> PathBuf {
+    let mut path = database.to_owned().into_os_string();
     path.push(".sock");
-    // The limit of the system is 108 bytes.
-    if path.len() < 100 {
-        return path.into();
+    path.into()
+}
+
+/// A path by which the system takes a socket: at most 108 bytes. A longer one goes by its folder, which
+/// has to stay open meanwhile.
+fn short(path: &Path) -> std::io::Result<(PathBuf, Option<File>)> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok((path.to_owned(), None));
+    };
+    if path.as_os_str().len() < 100 || dir.as_os_str().is_empty() {
+        return Ok((path.to_owned(), None));
     }
-    let name: String = Sha256::digest(database.as_os_str().as_encoded_bytes())
-        .iter()
-        .take(12)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    // Where only this user can put one.
-    let dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).unwrap_or_else(|| {
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(std::env::temp_dir);
-        home.join(".cache")
-    });
-    dir.join(format!("coworks-biz-{name}.sock"))
+    let dir = File::open(dir)?;
+    Ok((Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name), Some(dir)))
 }
 
 /// Takes orders for an engine, as long as it lives.
@@ -90,14 +88,12 @@ impl Server {
     pub fn start(engine: Arc<Engine>, database: &Path) -> Result<Self, ControlError> {
         let path = socket_of(database);
         let io = |source| ControlError::Io { path: path.clone(), source };
-        if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
-            std::fs::create_dir_all(dir).map_err(io)?;
-        }
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(io(e)),
             _ => {}
         }
-        let listener = UnixListener::bind(&path).map_err(io)?;
+        let (by, _dir) = short(&path).map_err(io)?;
+        let listener = UnixListener::bind(by).map_err(io)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
         let task = tokio::spawn(async move {
             loop {
@@ -151,7 +147,8 @@ async fn answer(engine: Arc<Engine>, mut stream: tokio::net::UnixStream) {
 pub fn ask(database: &Path, order: &Order) -> Result<Option<Answer>, ControlError> {
     let path = socket_of(database);
     let io = |source| ControlError::Io { path: path.clone(), source };
-    let mut stream = match UnixStream::connect(&path) {
+    let connected = short(&path).and_then(|(by, _dir)| UnixStream::connect(by));
+    let mut stream = match connected {
         Ok(stream) => stream,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(e) => return Err(io(e)),
@@ -178,14 +175,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_path_has_its_socket_elsewhere_and_always_the_same() {
-        let short = socket_of(Path::new("/srv/biz.db"));
-        assert_eq!(short, Path::new("/srv/biz.db.sock"));
-        let long = PathBuf::from(format!("/{}/biz.db", "x".repeat(120)));
-        let socket = socket_of(&long);
-        assert!(socket.as_os_str().len() < 100, "{socket:?}");
-        assert_eq!(socket, socket_of(&long));
-        assert_ne!(socket, socket_of(Path::new(&format!("/{}/biz.db", "y".repeat(120)))));
+    fn a_long_path_is_reached_by_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("x".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        let socket = socket_of(&deep.join("biz.db"));
+        let (by, _open) = short(&socket).unwrap();
+        assert!(by.as_os_str().len() < 100, "{by:?}");
+        let listener = std::os::unix::net::UnixListener::bind(&by).unwrap();
+        assert!(socket.exists(), "it is beside the database");
+        let (again, _open) = short(&socket).unwrap();
+        UnixStream::connect(again).unwrap();
+        drop(listener);
+        let (path, open) = short(Path::new("/srv/biz.db.sock")).unwrap();
+        assert!(path == Path::new("/srv/biz.db.sock") && open.is_none());
     }
 
     #[test]

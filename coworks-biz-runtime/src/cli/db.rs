@@ -7,9 +7,10 @@ use chrono::Utc;
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::arguments::OutputArgument;
 use super::output::{BOLD, ERROR, GOOD, WARNING, line};
 use super::show::print_json;
-use super::{Exit, Failure, Output, OutputArgument};
+use super::{Exit, Failure, Output};
 use crate::config::Config;
 use crate::store::{Pruned, StoreError, upkeep};
 

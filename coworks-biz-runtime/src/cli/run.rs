@@ -12,7 +12,7 @@ use super::orders::conf;
 use super::output::say;
 use super::{App, Exit, Failure, RunArguments, show};
 use crate::config::Config;
-use crate::engine::{Engine, Mode, RunHandle, Trigger};
+use crate::engine::{Answer, Engine, Mode, Order, RunHandle, Trigger};
 use crate::run::RunState;
 use crate::task::DagRun;
 use crate::value::Json;
@@ -108,6 +108,9 @@ async fn watch(
                 RunState::Success => Exit::Done,
                 RunState::Failed | RunState::Running | RunState::Queued => Exit::RunFailed,
             };
+            if let Answer::Status { runs: left @ 1.., .. } = engine.order(Order::Status).await? {
+                say(format!("{left} runs that it has triggered have not ended: `{} serve` goes on with them", show::program()));
+            }
             // The run is done and recorded, so that this is only for tidiness.
             let _ = tokio::time::timeout(SWEEP, engine.drain()).await;
             return Ok(exit);

@@ -193,6 +193,11 @@ impl Core {
                 action: "cancelled".into(),
                 reason: None,
             });
+            // Those that look back at it have to see how its tasks stand.
+            if looks_back(self.dags[dag].definition.dag) {
+                self.cancel(RunName { dag_id: Some(run.dag_id), run_id: run.run_id })?;
+                continue;
+            }
             // It has never begun, and its tick is as it was.
             if run.start_date.is_none() && self.writer.tasks(run.number)?.is_empty() {
                 self.dags[dag].forget(&run);
@@ -200,11 +205,6 @@ impl Core {
                 if let Some(ended) = self.ends.remove(&run.number) {
                     let _ = ended.send(Some(RunState::Failed));
                 }
-                continue;
-            }
-            // Those that look back at it have to see how its tasks stand.
-            if looks_back(self.dags[dag].definition.dag) {
-                self.cancel(RunName { dag_id: Some(run.dag_id), run_id: run.run_id })?;
                 continue;
             }
             self.dags[dag].forget(&run);

@@ -106,7 +106,7 @@ impl Core {
 
     /// Who executes one run also goes on with those that it waits for, and that an earlier process has left.
     fn take_along(&mut self, awaited: i64) {
-        if self.mode != Mode::OneRun || self.runs.contains_key(&awaited) {
+        if self.mode != Mode::OneRun || self.draining || self.runs.contains_key(&awaited) {
             return;
         }
         let Ok(Some(record)) = self.writer.runs(Which::Number(awaited)).map(|mut runs| runs.pop()) else {
@@ -385,8 +385,14 @@ impl Core {
                     break;
                 }
                 match self.writer.runs(Which::Number(number))?.pop() {
+                    // It is under way by an order of somebody.
+                    Some(record) if self.runs.contains_key(&number) => self.dags[dag].forget(&record),
                     Some(record) => self.begin_queued(dag, record)?,
-                    None => unreachable!("run number {number} is queued, and nothing is uncommitted here"),
+                    // Somebody else has changed the database.
+                    None => {
+                        tracing::error!(target: "coworks_biz::engine", "run number {number} is queued, and not in the database");
+                        break;
+                    }
                 }
             }
             // A process of one run does not know the others.
@@ -413,7 +419,8 @@ impl Core {
         let resumed = record.state == RunState::Running;
         if !resumed || record.held.is_some() {
             record.state = RunState::Running;
-            record.start_date.get_or_insert(now());
+            // What it may take does not count while it was held.
+            record.start_date = record.start_date.filter(|_| record.held.is_none()).or(Some(now()));
             record.held = None;
             let copy = Box::new(record.clone());
             self.writes.push(Write::Run { record: copy, event: "running", detail: None, at: now() });

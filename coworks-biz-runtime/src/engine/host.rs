@@ -20,7 +20,9 @@ use crate::run::{Key, RunState};
 use crate::store::{Blobs, LogRecord, Reader, StoreError, Stored, Writer};
 use crate::task::{Attempt, DagRun, Host, Triggered};
 use crate::tech::Client;
-use crate::value::{Json, Object};
+use crate::value::Json;
+#[cfg(feature = "s3")]
+use crate::value::Object;
 
 /// What all runs of an engine share.
 #[derive(Debug)]

@@ -43,7 +43,10 @@ impl Core {
     fn stop(&mut self, run: i64, stop: Stop) {
         if let Some(live) = self.runs.get_mut(&run) {
             live.record.stopped = Some(word_of(stop).to_owned());
-            live.record.held = None;
+            if live.record.held.take().is_some() {
+                // Its teardowns have their time from now on.
+                live.record.start_date = Some(now());
+            }
             let detail = match stop {
                 Stop::Cancelled => "by an operator".to_owned(),
                 Stop::TimedOut => {
@@ -156,6 +159,15 @@ impl Core {
         if self.runs.contains_key(&run) {
             return Ok(Loaded { run, recorded, was_live: true, before: None });
         }
+        let changes = |write: &Write| match write {
+            Write::Run { record, .. } => record.number == run,
+            Write::RunUnmade { run: unmade } => *unmade == run,
+            _ => false,
+        };
+        if self.writes.iter().any(changes) {
+            let busy = format!("run `{}` is just being changed by somebody else: ask again", record.run_id);
+            return Err(Refusal::Nothing(busy).into());
+        }
         let Some(dag) = self.dags.place(&record.dag_id) else {
             return Err(Refusal::NoDag { run_id: record.run_id, dag_id: record.dag_id }.into());
         };
@@ -211,7 +223,8 @@ impl Core {
         }
         if let Some(live) = self.runs.get_mut(&run) {
             let waited = record.held.take().is_some() || record.state == RunState::Queued;
-            if record.state == RunState::Queued {
+            if waited {
+                // What it may take counts from now on.
                 (record.state, record.start_date) = (RunState::Running, Some(now()));
             }
             live.record = record;

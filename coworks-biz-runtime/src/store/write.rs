@@ -28,8 +28,6 @@ pub struct Writer {
     durability: Durability,
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
-    /// Whether what was committed last is not synced, though it has to be.
-    unsynced: bool,
     _lock: Lock,
 }
 
@@ -73,15 +71,7 @@ impl Writer {
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let log = beside(path, "-wal");
         let log = File::open(&log).map_err(|source| StoreError::Io { path: log, source })?;
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-            engine_id,
-            durability,
-            log,
-            unsynced: false,
-            _lock: lock,
-        })
+        Ok(Self { connection, path: path.to_owned(), engine_id, durability, log, _lock: lock })
     }
 
     /// Who this file belongs to: part of the keys of asynchronous results.
@@ -101,14 +91,11 @@ impl Writer {
         self.connection.pragma_update(None, "max_page_count", pages + more).unwrap();
     }
 
-    /// Commits these changes: all of them, or none. Where only the sync has failed, the next call, with
-    /// the same changes, is for that alone.
+    /// Commits these changes: all of them, or none.
+    ///
+    /// After a sync that has failed nobody knows what is on the disk: that is no full disk that can be
+    /// waited out, and a later process finds out.
     pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
-        if self.unsynced {
-            self.sync()?;
-            self.unsynced = false;
-            return Ok(());
-        }
         let wrap = StoreError::of;
         let transaction = self
             .connection
@@ -119,9 +106,7 @@ impl Writer {
         }
         transaction.commit().map_err(|source| wrap(&self.path, source))?;
         if writes.iter().any(|write| self.must_sync(write)) {
-            self.unsynced = true;
             self.sync()?;
-            self.unsynced = false;
         }
         Ok(())
     }
@@ -138,7 +123,10 @@ impl Writer {
 
     /// Brings the write-ahead log to disk: all that was committed.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.log.sync_data().map_err(|source| StoreError::Io { path: beside(&self.path, "-wal"), source })
+        self.log.sync_data().map_err(|e| {
+            let source = std::io::Error::other(format!("what was written may not be on the disk: {e}"));
+            StoreError::Io { path: beside(&self.path, "-wal"), source }
+        })
     }
 
     /// The number the next run gets.
