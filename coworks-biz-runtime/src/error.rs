@@ -128,6 +128,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What to say behind a name that there is not: the nearest of those that there are, where one is near.
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let distance = |other: &str| strsim::damerau_levenshtein(name, other);
+    let near = known.filter(|other| distance(other) <= name.len().max(3) / 3);
+    let nearest = near.min_by_key(|other| distance(other));
+    nearest.map(|other| format!("; did you mean `{other}`?")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn logs(config: &Config, wanted: &Wanted, output: Output) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
     let run = find(&reader, wanted.run)?;
-    let (task, map_index) = wanted.task.map(instance).unzip();
+    let (task, map_index) = wanted.task.map(InstanceName::read).unzip();
     let map_index = map_index.flatten();
     let is_wanted = |index| map_index.is_none_or(|wanted| wanted == index);
     if let Some(task) = task
@@ -44,15 +44,6 @@ pub(super) fn logs(config: &Config, wanted: &Wanted, output: Output) -> Result<E
         }
     }
     Ok(Exit::Done)
-}
-
-/// The task, and the map index where one is named: `send[3]`.
-fn instance(name: &str) -> (&str, Option<i32>) {
-    let parts = name.strip_suffix(']').and_then(|name| name.split_once('['));
-    match parts.map(|(task, index)| (task, index.parse())) {
-        Some((task, Ok(index))) => (task, Some(index)),
-        _ => (name, None),
-    }
 }
 
 fn json_line(piece: &LogRecord, line: &str) -> String {
@@ -99,8 +90,8 @@ mod tests {
 
     #[test]
     fn an_instance_is_named_as_it_is_shown() {
-        assert_eq!(instance("send[3]"), ("send", Some(3)));
-        assert_eq!(instance("prep.send"), ("prep.send", None));
-        assert_eq!(instance("send[x]"), ("send[x]", None));
+        assert_eq!(InstanceName::read("send[3]"), ("send", Some(3)));
+        assert_eq!(InstanceName::read("prep.send"), ("prep.send", None));
+        assert_eq!(InstanceName::read("send[x]"), ("send[x]", None));
     }
 }

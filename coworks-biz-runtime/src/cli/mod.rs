@@ -11,6 +11,7 @@ mod logs;
 mod moment;
 mod orders;
 mod output;
+mod process;
 mod progress;
 mod run;
 mod serve;
@@ -28,6 +29,7 @@ use self::arguments::{
 use self::arguments::{RunArguments, ServeArguments};
 use crate::config::{Config, ConfigError, Flags};
 use crate::engine::{EngineError, Order, Reprocess, RunName};
+use crate::error::did_you_mean;
 use crate::run::Mark;
 use crate::store::StoreError;
 use crate::task::Definition;
@@ -273,10 +275,7 @@ impl App {
             (None, [only]) => Ok(only),
             (None, _) => Err(Failure::usage(format!("which biz? this program has {}", names.join(", ")))),
             (Some(name), all) => all.iter().copied().find(|d| d.dag.dag_id == name).ok_or_else(|| {
-                let distance = |other: &str| strsim::damerau_levenshtein(name, other);
-                let near = names.iter().copied().filter(|other| distance(other) <= name.len().max(3) / 3);
-                let meant = near.min_by_key(|other| distance(other));
-                let meant = meant.map(|other| format!("; did you mean `{other}`?")).unwrap_or_default();
+                let meant = did_you_mean(name, names.iter().copied());
                 Failure::usage(format!(
                     "there is no biz `{name}` in this program; it has {}{meant}",
                     names.join(", ")

@@ -5,6 +5,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
 use super::output::{BOLD, DIM, GOOD, line, say, table};
+use super::process::runtime;
 use super::show::print_json;
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
@@ -31,12 +32,7 @@ pub(super) fn order(app: &App, config: &Config, order: Order, output: Output) ->
 
 /// Does in this process what needs no execution.
 fn record(app: &App, config: &Config, order: Order) -> Result<Answer, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|e| Failure { exit: Exit::Engine, message: format!("no threads to run on: {e}") })?;
-    Ok(runtime.block_on(async {
+    Ok(runtime()?.block_on(async {
         let engine = Engine::start(config, &app.definitions, Mode::Orders)?;
         engine.order(order).await
     })?)

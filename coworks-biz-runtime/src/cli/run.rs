@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::orders::conf;
 use super::output::say;
+use super::process::{Signals, runtime};
 use super::{App, Exit, Failure, RunArguments, show};
 use crate::config::Config;
 use crate::engine::{Answer, Engine, Mode, Order, RunHandle, Trigger};
@@ -34,10 +34,7 @@ pub(super) fn run(
     let conf = arguments.conf.as_deref().map(conf).transpose()?;
     let encode = |conf| Json::encode(&conf).map_err(|e| Failure::usage(e.to_string()));
     let conf = conf.map(encode).transpose()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure { exit: Exit::Engine, message: format!("no threads to run on: {e}") })?;
+    let runtime = runtime()?;
     let exit = runtime.block_on(async {
         let mut config = config;
         let _local = match arguments.local {
@@ -98,9 +95,7 @@ async fn watch(
     timeout: Option<Duration>,
     again: &str,
 ) -> Result<Exit, Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|e| Failure { exit: Exit::Engine, message: format!("no signals: {e}") });
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let mut signals = Signals::listen()?;
     let late = OptionFuture::from(timeout.map(tokio::time::sleep));
     let exit = tokio::select! {
         state = handle.ended() => {
@@ -116,14 +111,12 @@ async fn watch(
             return Ok(exit);
         }
         Some(()) = late => Exit::TimedOut,
-        _ = interrupt.recv() => Exit::Interrupted,
-        _ = terminate.recv() => Exit::Interrupted,
+        () = signals.next() => Exit::Interrupted,
     };
     tracing::warn!("stopping: what runs comes to its end, nothing new starts; once more stops at once");
     tokio::select! {
         drained = engine.drain() => drained?,
-        _ = interrupt.recv() => stop_at_once(again),
-        _ = terminate.recv() => stop_at_once(again),
+        () = signals.next() => stop_at_once(again),
     }
     // What was running may have been the last of it.
     match tokio::time::timeout(Duration::ZERO, handle.ended()).await {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use super::output::say;
+use super::process::{Signals, runtime};
 use super::run::host_locally;
 use super::{App, Exit, Failure, ServeArguments};
 use crate::config::Config;
@@ -22,33 +21,8 @@ impl From<ControlError> for Failure {
     }
 }
 
-/// The signals that ask for an end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|e| Failure { exit: Exit::Engine, message: format!("no signals: {e}") })
-        };
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
 pub(super) fn serve(app: &App, config: Config, arguments: &ServeArguments) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure { exit: Exit::Engine, message: format!("no threads to run on: {e}") })?;
+    let runtime = runtime()?;
     let exit = runtime.block_on(async {
         let mut config = config;
         let mut signals = Signals::listen()?;

@@ -305,9 +305,9 @@ impl Core {
             return Err(Refusal::Changed { run_id, dag_id: definition.dag.dag_id, changes }.into());
         }
         self.refuse_missing(definition)?;
+        let number = record.number;
         self.go_on(dag, record, tasks)?;
-        let record = self.runs.values().find(|live| *live.record.run_id == run_id && live.dag == dag);
-        match record.map(|live| live.record.clone()) {
+        match self.runs.get(&number).map(|live| live.record.clone()) {
             Some(record) => Ok(self.handle_of(&record)),
             None => unreachable!("it has just been taken in"),
         }

@@ -13,7 +13,6 @@ use crate::dag::Kind;
 use crate::run::{ALONE_AFTER, Command, Event, Key, MAX_INTERRUPTIONS, RunState, State};
 use crate::store::{WaitsFor, Write};
 use crate::task::{Definition, Resume};
-use crate::value::Object;
 
 impl Core {
     /// Feeds an event to a run, and turns what it commands into changes and effects.
@@ -62,18 +61,15 @@ impl Core {
                         ));
                     }
                     // One that ends without an attempt of its own is not ready, and waits for nothing any more.
-                    let was = match event {
-                        Some(Event::Ended(..)) => None,
-                        _ => live.waits_for(key).cloned().filter(|_| state.is_final()),
-                    };
-                    live.note(key, state, now);
                     if state.is_final() {
+                        if !matches!(event, Some(Event::Ended(..))) {
+                            self.sweep(run, key);
+                        }
                         self.slots.forget(run, key);
                         self.tell_followers(run, key.task);
                     }
-                    if let Some(WaitsFor::Object(object)) = was {
-                        self.sweep(run, key, object);
-                    }
+                    let Some(live) = self.runs.get_mut(&run) else { break };
+                    live.note(key, state, now);
                     // The time of a retry is part of the row; its command comes next.
                     if state == State::UpForRetry {
                         continue;
@@ -87,21 +83,13 @@ impl Core {
                     self.wake(run, key, at);
                     self.record(run, key, State::UpForRetry, now);
                 }
-                Command::Cut { key } => {
-                    let was = live.waits_for(key).cloned();
-                    self.cut(run, key);
-                    if let Some(WaitsFor::Object(object)) = was {
-                        self.sweep(run, key, object);
-                    }
-                }
+                // An end or a clear comes next, and gives up what it waits for.
+                Command::Cut { key } => self.cut(run, key),
                 Command::Clear { key } => {
-                    let was = live.waits_for(key).cloned();
-                    live.note_cleared(key);
+                    self.sweep(run, key);
                     self.slots.forget(run, key);
-                    if let Some(WaitsFor::Object(object)) = was {
-                        self.sweep(run, key, object);
-                    }
-                    let Some(live) = self.runs.get(&run) else { break };
+                    let Some(live) = self.runs.get_mut(&run) else { break };
+                    live.note_cleared(key);
                     let record = live.record_of_cleared(key);
                     // The items of a list are under its own name.
                     let is_list = matches!(live.node(key).kind, Kind::Map { .. });
@@ -117,8 +105,10 @@ impl Core {
         }
     }
 
-    /// An object that may still come is not wanted any more.
-    pub(super) fn sweep(&mut self, run: i64, key: Key, object: Object) {
+    /// An object that a task waits for, and that may still come, is not wanted any more.
+    fn sweep(&mut self, run: i64, key: Key) {
+        let waits_for = self.runs.get(&run).and_then(|live| live.waits_for(key)).cloned();
+        let Some(WaitsFor::Object(object)) = waits_for else { return };
         self.shared.unwatch(run, key);
         self.writes.push(Write::Delete(object.clone()));
         self.effects.push(Effect::Delete(object));
@@ -132,12 +122,10 @@ impl Core {
         if had_ended {
             // What it may take counts from now on.
             live.record.start_date = Some(at);
+            self.dags[live.dag].began(&live.record);
         }
-        let (record, dag) = (live.record.clone(), live.dag);
-        if had_ended {
-            self.dags[dag].began(&record);
-            self.limit_run(run);
-        }
+        let record = live.record.clone();
+        self.limit_run(run);
         self.writes.push(Write::Run { record: Box::new(record), event: "running", detail: None, at });
     }
 

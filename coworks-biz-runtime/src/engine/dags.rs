@@ -28,7 +28,7 @@ pub(super) struct DagState {
     pub(super) timetable: Option<Timetable>,
     /// When its ticks are looked at next.
     pub(super) look: Option<DateTime<Utc>>,
-    /// Whether there has been a scheduled run.
+    /// Whether there has been a scheduled run; known of `@once`, which asks.
     pub(super) has_ticked: bool,
     /// Its scheduled runs that wait until somebody decides.
     held: HashSet<i64>,

@@ -6,6 +6,7 @@ use super::live::{Live, word_of};
 use super::orders::{Answer, RunName};
 use super::past::keyed;
 use super::{EngineError, Mode, Refusal};
+use crate::error::did_you_mean;
 use crate::run::{Event, InstanceName, Key, Mark, RunState, State, Stop};
 use crate::store::{PRUNED, RunRecord, TaskRecord, Write};
 
@@ -258,15 +259,6 @@ impl Core {
     }
 }
 
-/// The task instances that are meant by `send`, or by `send[3]`.
-pub(super) fn named(text: &str) -> (&str, Option<i32>) {
-    let indexed = text.strip_suffix(']').and_then(|text| text.split_once('['));
-    match indexed.map(|(task, index)| (task, index.parse())) {
-        Some((task, Ok(index))) => (task, Some(index)),
-        _ => (text, None),
-    }
-}
-
 impl Live {
     fn name(&self, key: Key) -> String {
         InstanceName(self.node(key).task_id, key.map_index).to_string()
@@ -274,7 +266,7 @@ impl Live {
 
     /// The instances that are meant; `None` where there are none.
     fn keys_named(&self, text: &str) -> Option<Vec<Key>> {
-        let (task, index) = named(text);
+        let (task, index) = InstanceName::read(text);
         // The name of a group is that of its members.
         let inside = format!("{task}.");
         let tasks = (0..).zip(self.definition.dag.tasks);
@@ -286,14 +278,11 @@ impl Live {
     }
 
     fn no_task(&self, task: &str) -> Refusal {
-        let distance = |other: &str| strsim::damerau_levenshtein(named(task).0, other);
-        let near = self.definition.dag.tasks.iter().map(|node| node.task_id);
-        let near =
-            near.filter(|other| distance(other) <= task.len().max(3) / 3).min_by_key(|other| distance(other));
+        let known = self.definition.dag.tasks.iter().map(|node| node.task_id);
         Refusal::NoTask {
             run_id: self.record.run_id.clone(),
             task: task.to_owned(),
-            meant: near.map(|other| format!("; did you mean `{other}`?")).unwrap_or_default(),
+            meant: did_you_mean(InstanceName::read(task).0, known),
         }
     }
 }

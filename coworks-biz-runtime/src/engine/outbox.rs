@@ -37,26 +37,7 @@ const AT_ONCE: usize = 8;
 enum Job {
     Email { to: Vec<String>, notice: Notice },
     Webhook { notice: Notice },
-    Callback { which: Which, task_id: String, map_index: i32, try_number: u32, exception: Option<String> },
-}
-
-/// Which callback, as it is recorded.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Which {
-    Failure,
-    Retry,
-    Success,
-}
-
-impl From<Which> for Callback {
-    fn from(which: Which) -> Self {
-        match which {
-            Which::Failure => Self::Failure,
-            Which::Retry => Self::Retry,
-            Which::Success => Self::Success,
-        }
-    }
+    Callback { which: Callback, task_id: String, map_index: i32, try_number: u32, exception: Option<String> },
 }
 
 impl Job {
@@ -191,12 +172,12 @@ impl Core {
         let Some(live) = self.runs.get(&run) else { return };
         let instance = live.instance(key);
         let which = match instance.state {
-            Some(State::Failed) => Which::Failure,
-            Some(State::UpForRetry) => Which::Retry,
-            Some(State::Success) => Which::Success,
+            Some(State::Failed) => Callback::Failure,
+            Some(State::UpForRetry) => Callback::Retry,
+            Some(State::Success) => Callback::Success,
             _ => return,
         };
-        if live.definition.callback(key.task, which.into()).is_none() {
+        if live.definition.callback(key.task, which).is_none() {
             return;
         }
         let job = Job::Callback {
@@ -292,7 +273,7 @@ impl Core {
         self.outbox.under_way += 1;
         let host = RunHost { shared: Arc::clone(&shared), outputs };
         self.tokio.spawn(async move {
-            let ended = callback(Arc::new(host), attempt, which.into(), exception).await;
+            let ended = callback(Arc::new(host), attempt, which, exception).await;
             if !ended.log.is_empty() {
                 let piece = LogRecord { task_id, map_index, try_number, records: ended.log };
                 shared.tell(Message::Log { run, piece });

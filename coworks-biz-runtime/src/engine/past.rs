@@ -56,8 +56,9 @@ impl Core {
     pub(super) fn tell_followers(&mut self, run: i64, task: u32) {
         let Some(followers) = self.followers.get(&run).cloned() else { return };
         let Some(live) = self.runs.get(&run) else { return };
-        // What waits for the downstream of a task looks at that too.
-        let above = live.definition.dag.tasks[task as usize].upstream.iter().copied();
+        // What waits for the downstream of a task looks at that too; a branch and a list at their members.
+        let node = &live.definition.dag.tasks[task as usize];
+        let above = node.upstream.iter().copied().chain(node.gate.map(|gate| gate.task));
         let allowed: Vec<u32> = above.chain([task]).filter(|&task| live.run.past_allows(task)).collect();
         for follower in followers {
             self.passes.push((follower, allowed.clone()));

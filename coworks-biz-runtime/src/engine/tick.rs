@@ -35,7 +35,9 @@ impl Core {
                 record.schedule = Some(timetable.text().to_owned());
                 self.writes.push(Write::Dag(record.clone()));
             }
-            self.dags[dag].has_ticked = !self.writer.runs(Which::LastTick(of.dag_id))?.is_empty();
+            // Nobody else asks, and there may be ten thousand of them.
+            self.dags[dag].has_ticked = of.schedule == Some(Schedule::Once)
+                && !self.writer.runs(Which::LastTick(of.dag_id))?.is_empty();
             self.dags[dag].timetable = Some(timetable);
             self.look(dag, now);
         }

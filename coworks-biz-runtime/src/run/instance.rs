@@ -30,6 +30,17 @@ impl Key {
 #[derive(Debug, Clone, Copy)]
 pub struct InstanceName<'a>(pub &'a str, pub i32);
 
+impl<'a> InstanceName<'a> {
+    /// Reads a name: the task, and the map index where one is named.
+    pub fn read(name: &'a str) -> (&'a str, Option<i32>) {
+        let parts = name.strip_suffix(']').and_then(|name| name.split_once('['));
+        match parts.map(|(task, index)| (task, index.parse())) {
+            Some((task, Ok(index))) => (task, Some(index)),
+            _ => (name, None),
+        }
+    }
+}
+
 impl fmt::Display for InstanceName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.1 {
@@ -153,6 +164,9 @@ mod tests {
     fn an_instance_is_named_with_its_index_where_it_has_one() {
         assert_eq!(format!("{:<8}|", InstanceName("send", 3)), "send[3] |");
         assert_eq!(InstanceName("send", -1).to_string(), "send");
+        assert_eq!(InstanceName::read("send[3]"), ("send", Some(3)));
+        assert_eq!(InstanceName::read("send"), ("send", None));
+        assert_eq!(InstanceName::read("send[x]"), ("send[x]", None));
     }
 
     #[test]

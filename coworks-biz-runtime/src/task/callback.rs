@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
 use super::function::finish;
@@ -32,7 +33,8 @@ pub struct Callbacks {
 }
 
 /// Which callback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Callback {
     /// `on_failure_callback`
     Failure,

@@ -288,3 +288,39 @@ async fn catching_up_on_many_ticks_holds_up_no_order() {
 fn now_on_the_minute() -> i64 {
     Utc::now().timestamp() / 60 * 60
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_waits_for_what_its_arm_did_in_the_run_before() {
+    static OPEN: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(0);
+    fn choose(_: &Context) -> Result<crate::task::Choice> {
+        Ok(crate::task::Choice::arm(0))
+    }
+    fn waits(_: &Context) -> Result<Work> {
+        Ok(finish(async {
+            OPEN.acquire().await?.forget();
+            Ok::<_, Error>(1)
+        }))
+    }
+    const ARMS: [crate::dag::Arm; 1] = [crate::dag::Arm { label: "yes", members: &[1] }];
+    const OPTIONS: crate::dag::Options =
+        crate::dag::Options { wait_for_downstream: true, ..crate::dag::Options::DEFAULT };
+    let branch = crate::dag::Kind::Branch { arms: &ARMS };
+    let gate = Some(crate::dag::Gate { task: 0, arm: 0 });
+    let tasks = [
+        (Task { task_id: "branch", kind: branch, options: &OPTIONS, ..Task::FUNCTION }, Body::Branch(choose)),
+        (Task { task_id: "member", gate, ..Task::FUNCTION }, Body::Function(waits)),
+    ];
+    let definition = define("office", tasks);
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::start(&config(dir.path(), 4), &[definition], Mode::Serve).unwrap();
+    let mut first = engine.trigger(definition, Trigger::default()).await.unwrap();
+    let mut second = engine.trigger(definition, Trigger::default()).await.unwrap();
+    let reader = Reader::open(&dir.path().join("biz.db")).unwrap();
+    until(|| reader.tasks(first.run.number).unwrap().get(1).map(|_| ())).await;
+    assert!(reader.tasks(second.run.number).unwrap().is_empty());
+    OPEN.add_permits(2);
+    for run in [&mut first, &mut second] {
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), run.ended()).await;
+        assert_eq!(ended.expect("it is let go").unwrap(), RunState::Success);
+    }
+}
