@@ -56,6 +56,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         }
         Ok(outcome)
     });
+    let late = std::mem::take(&mut *side.late.lock().unwrap_or_else(|e| e.into_inner()));
     let (ending, error, outcome) = match result {
         Ok(outcome) => (outcome.ending(), None, outcome),
         Err(error) => {
@@ -66,7 +67,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         }
     };
     let Outcome { xcoms, wait, delete, items, .. } = outcome;
-    End { ending, error, xcoms, items: items.unwrap_or_default(), wait, delete, log: log.take_all() }
+    End { ending, error, xcoms, items: items.unwrap_or_default(), wait, delete, late, log: log.take_all() }
 }
 
 async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result<Outcome> {
@@ -100,7 +101,7 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
         }
         Body::Sensor { call, arguments } => {
             let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
-            within(limit, true, sensor::poke(call, &arguments, attempt, host.services())).await
+            within(limit, true, sensor::poke(call, &arguments, attempt, host.services(), host.clock())).await
         }
         Body::Trigger { call, conf } => {
             let triggering = Triggering { call, conf: *conf, attempt, context };

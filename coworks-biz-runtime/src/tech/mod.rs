@@ -23,5 +23,5 @@ pub use self::parameter::{Given, Parameter};
 pub(crate) use self::reply::transient;
 pub use self::reply::{Answer, Unread, Wanted, read_envelope};
 #[cfg(feature = "s3")]
-pub use self::results::{Look, Results};
+pub use self::results::{Look, Page, Results};
 pub use self::service::{Address, Service, TechService};
