@@ -267,7 +267,7 @@ impl Core {
         let until = Instant::now() + PAUSE;
         loop {
             let refusal = || Refusal::Trouble(self.trouble.clone().unwrap_or_default()).into();
-            match mailbox.recv(Some(until.saturating_duration_since(Instant::now()))) {
+            match mailbox.recv(Some(until.saturating_duration_since(Instant::now())), true) {
                 Ok(Message::Trigger { reply, .. } | Message::Resume { reply, .. }) => {
                     drop(reply.send(Err(refusal())));
                 }
@@ -310,7 +310,9 @@ impl Core {
         let look = self.looks.first().map(|(at, _)| (*at - self.clock.now()).to_std().unwrap_or_default());
         // The machine's clock may be set.
         let look = look.map(|look| if self.clock.skips() { look } else { look.min(CLOCK) });
-        match mailbox.recv(alarm.into_iter().chain(look).min()) {
+        // Who executes one run has nothing to wait for after it.
+        let stays = self.mode == Mode::OneRun && self.runs.is_empty();
+        match mailbox.recv(alarm.into_iter().chain(look).min(), !stays) {
             Ok(message) => Some(Some(message)),
             Err(RecvTimeoutError::Timeout) => Some(None),
             Err(RecvTimeoutError::Disconnected) => None,

@@ -45,9 +45,10 @@ impl Mailbox {
     }
 
     /// The next message; an error where none comes within the pause, or nobody is left to send one.
-    pub(super) fn recv(&mut self, pause: Option<Duration>) -> Result<Message, RecvTimeoutError> {
+    /// Where time can be skipped, `skip` says whether it is.
+    pub(super) fn recv(&mut self, pause: Option<Duration>, skip: bool) -> Result<Message, RecvTimeoutError> {
         if self.clock.skips() {
-            return self.recv_or_skip(pause);
+            return self.recv_or_skip(pause, skip);
         }
         let message = match pause {
             Some(pause) => self.receiver.recv_timeout(pause),
@@ -57,8 +58,8 @@ impl Mailbox {
     }
 
     /// The same in a test's time: where nothing else is under way, the pause takes none.
-    fn recv_or_skip(&mut self, pause: Option<Duration>) -> Result<Message, RecvTimeoutError> {
-        if self.clock.skip(&self.awake, pause) {
+    fn recv_or_skip(&mut self, pause: Option<Duration>, skip: bool) -> Result<Message, RecvTimeoutError> {
+        if skip && self.clock.skip(&self.awake, pause) {
             return Err(RecvTimeoutError::Timeout);
         }
         // Whoever is busy may fall asleep, or time may be let go on: nobody tells that.
