@@ -289,7 +289,11 @@ impl Core {
 
     pub(super) fn status(&self) -> Answer {
         let (running, runs) = (self.slots.running(), self.runs.len());
-        Answer::Status { trouble: self.trouble.clone(), running, runs }
+        #[cfg(feature = "s3")]
+        let waiting = *self.shared.waiting.lock().unwrap_or_else(|e| e.into_inner());
+        #[cfg(not(feature = "s3"))]
+        let waiting = super::Waiting::default();
+        Answer::Status { trouble: self.trouble.clone(), running, runs, waiting }
     }
 
     /// The next message; `Some(None)` when something else is due first, `None` when nobody is left to send one.

@@ -32,6 +32,9 @@ pub(super) struct Shared {
     /// How many `HEAD`s a second S3 is asked at most for what is waited for.
     #[cfg(feature = "s3")]
     pub(super) s3_rate: u32,
+    /// How much is waited for.
+    #[cfg(feature = "s3")]
+    pub(super) waiting: Mutex<super::Waiting>,
     /// What was last said of S3 being out of reach.
     #[cfg(feature = "s3")]
     pub(super) outage: Mutex<Option<String>>,
@@ -54,6 +57,8 @@ impl Shared {
             s3_rate: config.s3_rate,
             #[cfg(feature = "s3")]
             outage: Mutex::default(),
+            #[cfg(feature = "s3")]
+            waiting: Mutex::default(),
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
             database: config.db.clone(),

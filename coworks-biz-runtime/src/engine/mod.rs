@@ -43,7 +43,7 @@ use self::core::Core;
 use self::host::Shared;
 use self::mailbox::Post;
 use self::message::Message;
-pub use self::orders::{Answer, BackfillRun, Order, Reprocess, RunName};
+pub use self::orders::{Answer, BackfillRun, Order, Reprocess, RunName, Waiting};
 use self::outbox::Ways;
 pub use self::refusal::Refusal;
 use crate::config::Config;

@@ -140,7 +140,20 @@ pub enum Answer {
         running: usize,
         /// How many runs are under way.
         runs: usize,
+        /// How many answers of asynchronous calls are waited for, and what S3 was asked for them.
+        waiting: Waiting,
     },
+}
+
+/// How much is waited for, and what that has cost since the engine started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Answers of asynchronous calls that are waited for.
+    pub answers: usize,
+    /// `HEAD` requests.
+    pub heads: u64,
+    /// `LIST` requests.
+    pub lists: u64,
 }
 
 /// A tick of a backfill.

@@ -90,9 +90,17 @@ impl Looker {
                 // The task itself looks once more, and says what it found.
                 tell(&shared, who, object, Resume::Overdue);
             }
+            shared.waiting.lock().unwrap_or_else(|e| e.into_inner()).answers = plan.len();
             while asking.len() < AT_ONCE
                 && let Some(ask) = plan.ask(now)
             {
+                {
+                    let mut waiting = shared.waiting.lock().unwrap_or_else(|e| e.into_inner());
+                    match ask {
+                        Ask::Head { .. } => waiting.heads += 1,
+                        Ask::List { .. } => waiting.lists += 1,
+                    }
+                }
                 asking.spawn(question(Arc::clone(&shared), ask, clock.busy()));
             }
             let next = plan.next(now).filter(|_| asking.len() < AT_ONCE);

@@ -292,6 +292,11 @@ impl Plan {
         found.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
+    /// How many are waited for.
+    pub(super) fn len(&self) -> usize {
+        self.waits.len()
+    }
+
     /// S3 is left alone for a while, longer each time.
     fn trouble(&mut self, name: &str, now: Instant) {
         let Some(bucket) = self.buckets.get_mut(name) else { return };
