@@ -24,7 +24,7 @@ from werkzeug.exceptions import UnprocessableEntity
 
 import services
 from original import Original, Surroundings
-from services import BINARY, DICT, DIRECTORY_TOKEN, DISGUISED, LARGE_JSON, LARGE_TEXT, LIST, TEXT, TOKEN
+from services import BINARY, CSV, DICT, DIRECTORY_TOKEN, DISGUISED, LARGE_JSON, LARGE_TEXT, LIST, TEXT, TOKEN
 from services import UNICODE, UNICODE_TEXT
 
 PROGRAM = sys.argv[1]
@@ -55,20 +55,24 @@ def holds(what, text, *parts):
         check(f"{what}: {part!r} is in {short(text)}", part in str(text), True)
 
 
+def command(biz, database):
+    return [PROGRAM, "run", biz, "--output", "json", "--db", f"{home}/{database}"]
+
+
 class Run:
     """A run of a biz, and the requests that it sent."""
 
     numbers = Counter()
     keys = set()
 
-    def __init__(self, biz, conf=None, database="biz.db", exit_code=0):
-        arguments = [PROGRAM, "run", biz, "--output", "json", "--db", f"{home}/{database}", "--timeout", "2m"]
+    def __init__(self, biz, conf=None, database="biz.db", exit_code=0, more=(), variables=()):
+        arguments = [*command(biz, database), "--timeout", "2m", *more]
         if conf is not None:
             arguments += ["--conf", json.dumps(conf)]
         world.take()
         world.directory.take()
         began = time.monotonic()
-        ended = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=home)
+        ended = subprocess.run(arguments, capture_output=True, text=True, env={**environment, **dict(variables)}, cwd=home)
         self.lasted = time.monotonic() - began
         self.biz, self.seen, self.log = biz, world.take(), ended.stderr
         self.looked_up = world.directory.take()
@@ -202,6 +206,14 @@ def headers_are_right(run, more=None):
 
 def objects(bucket=BUCKET):
     return sorted(found["Key"] for found in s3.list_objects_v2(Bucket=bucket).get("Contents", []))
+
+
+def until_there_is(key):
+    """Waits for an object, the only one, that CoWorks stores."""
+    deadline = time.monotonic() + 30
+    while not objects() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    check("what CoWorks stored", objects(), [key])
 
 
 def nothing_is_left(run):
@@ -518,10 +530,7 @@ def compare_what_comes_late():
     for header in ("idempotency-key", "x-cws-s3key"):
         check(f"late: {header}", second.headers[header], first.headers[header])
     # The second event writes its answer too, when nobody waits for it any more.
-    deadline = time.monotonic() + 30
-    while not objects() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    check("late: what the second event left", objects(), [first.headers["x-cws-s3key"]])
+    until_there_is(first.headers["x-cws-s3key"])
     clear(BUCKET)
 
 
@@ -534,6 +543,38 @@ def compare_what_never_comes():
         run.fails(f"{task}.wait", f"no answer at s3://{BUCKET}/{key} within its timeout of 3s")
         run.never(f"{task}.read")
     check(f"vanished: lasted {run.lasted:.1f} s, its timeout", 3 <= run.lasted < 15, True)
+    nothing_is_left(run)
+
+
+def compare_a_wrong_key_of_s3():
+    """an answer that S3 does not let us see"""
+    run = Run("vanished", exit_code=1, variables={"AWS_SECRET_ACCESS_KEY": "another-secret-key"})
+    for task in ("dead", "debugged"):
+        run.fails(f"{task}.wait", "within its timeout of 3s", "S3 answers 403")
+
+
+def compare_a_run_that_dies():
+    """CoWorks stores its answer while nobody waits, and the run goes on with it"""
+    world.take()
+    database = "killed.db"
+    process = subprocess.Popen(
+        command("interrupted", database), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=environment, cwd=home,
+    )
+    run_id = None
+    for line in process.stderr:
+        run_id = run_id or (re.search(r"run (\S+) begins", line) or [None, None])[1]
+        if "up_for_reschedule" in line:
+            break
+    process.kill()
+    process.communicate()
+    (seen,) = world.take()
+    until_there_is(seen.headers["x-cws-s3key"])
+    run = Run("interrupted", database=database, more=["--resume", run_id])
+    check("interrupted: nothing is asked again", run.seen, [])
+    call = {"cws_name": "suite-lambda", "bucket": BUCKET, "key": seen.headers["x-cws-s3key"]}
+    run.pushed("answer.call", call)
+    run.pushed("answer.read", {"status_code": 200, "return_value": {"slept": 1.0}})
     nothing_is_left(run)
 
 
@@ -568,8 +609,8 @@ def compare_what_is_kept():
     clear(BUCKET, ELSEWHERE)
 
 
-def compare_what_cannot_be_read():
-    """a binary answer whose type was not told, and a bucket that is not there"""
+def compare_what_is_binary():
+    """binary answers: of no type that was told, that are texts, that are none; a bucket that is not there"""
     run = Run("mistyped", exit_code=1)
     run.fails("binary.read", f"{len(BINARY)} bytes that are no text", "`Bytes`", "The object is kept")
     # A gateway hands the base64 on that Lambda gave it, to who accepts no binary type.
@@ -577,6 +618,11 @@ def compare_what_cannot_be_read():
     (key,) = objects()
     check("mistyped: CoWorks stored the bytes", s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == BINARY, True)
     clear(BUCKET)
+    run = Run("plain_bytes")
+    run.answer("csv", marked(CSV), 200, "suite-lambda")
+    run.answer("nothing", marked(b""), 200, "suite-lambda")
+    run.answer("missing", page(NotFound("no such document")), 404, "suite-lambda")
+    nothing_is_left(run)
     run = Run("nowhere", exit_code=1)
     run.fails("answer.call", "there is no bucket `suite-nowhere`")
     check("nowhere: no request", run.seen, [])

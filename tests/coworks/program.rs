@@ -200,7 +200,8 @@ impl TechService for Company {
 #[biz]
 fn turned_away() {
     let no_token: Reply<Value> = tech!(GET "/dict", api_id = "suite", stage = "prod", no_auth);
-    let wrong_token: Reply<Value> = tech!(GET "/dict", api_id = "suite", stage = "prod", token = "a-wrong-token");
+    let wrong_token: Reply<Value> =
+        tech!(GET "/dict", api_id = "suite", stage = "prod", token = "a-wrong-token");
     let unknown_path: Reply<Value> =
         tech!(GET "/nowhere", api_id = "suite", stage = "prod", token = secret("SUITE_TOKEN"));
     let unknown_method: Reply<Value> =
@@ -213,7 +214,8 @@ fn turned_away() {
         token = secret("SUITE_TOKEN"), query = [("seconds", 3)]);
     let flask_no_token: Reply<Value> = tech!(GET "/dict", cws_name = "suite-without-token", no_auth);
     let flask_without_token: Reply<Value> = tech!(GET "/dict", cws_name = "suite-without-token");
-    let flask_wrong_token: Reply<Value> = tech!(GET "/dict", cws_name = "suite-flask", token = "a-wrong-token");
+    let flask_wrong_token: Reply<Value> =
+        tech!(GET "/dict", cws_name = "suite-flask", token = "a-wrong-token");
     let flask_unknown_path: Reply<Value> = tech!(GET "/nowhere", cws_name = "suite-flask");
     let flask_unknown_method: Reply<Value> = tech!(PUT "/dict", cws_name = "suite-flask");
 }
@@ -234,8 +236,7 @@ fn not_taken() {
         tech!(async GET "/dict", api_id = "suite", stage = "prod", token = "a-wrong-token");
     let unknown_path: Value =
         tech!(async GET "/nowhere", api_id = "suite", stage = "prod", token = secret("SUITE_TOKEN"));
-    let another_type: Value =
-        tech!(async POST "/json", api_id = "suite", stage = "prod", token = secret("SUITE_TOKEN"), data = "a;b");
+    let another_type: Value = tech!(async POST "/json", api_id = "suite", stage = "prod", token = secret("SUITE_TOKEN"), data = "a;b");
 }
 
 /// Refusals fail the task that reads them.
@@ -318,6 +319,20 @@ fn mistyped() {
     let base64: Value = tech!(GET "/binary", cws_name = "suite-lambda");
 }
 
+/// What a binary entry stores that has no bytes of its own kind to say.
+#[biz]
+fn plain_bytes() {
+    let csv: Bytes = tech!(async GET "/csv", cws_name = "suite-lambda");
+    let nothing: Bytes = tech!(async GET "/document/1", cws_name = "suite-lambda");
+    let missing: Reply<Bytes> = tech!(async GET "/document/0", cws_name = "suite-lambda");
+}
+
+/// An answer that comes while its run is dead.
+#[biz]
+fn interrupted() {
+    let answer: Value = tech!(async GET "/slow", cws_name = "suite-lambda", query = [("seconds", 1)]);
+}
+
 /// A bucket that is not there.
 #[biz]
 fn nowhere() {
@@ -329,8 +344,7 @@ fn nowhere() {
 fn sensing() {
     let flask: Value =
         sensor!(GET "/job/flask", cws_name = "suite-flask", until = done, poke_interval = "100ms");
-    let lambda: Value =
-        sensor!(GET "/transient/sensed", cws_name = "suite-lambda", poke_interval = "100ms");
+    let lambda: Value = sensor!(GET "/transient/sensed", cws_name = "suite-lambda", poke_interval = "100ms");
 }
 
 fn done(job: &Value) -> bool {
@@ -360,6 +374,8 @@ coworks_biz::main![
     renewed,
     kept,
     mistyped,
+    plain_bytes,
+    interrupted,
     nowhere,
     sensing,
 ];

@@ -40,6 +40,8 @@ LIST = [1, "two", None, {"three": [3.0]}]
 BINARY = bytes(range(256)) * 64
 # Bytes of a type of their own, which look like the envelope of a stored answer and are none.
 DISGUISED = b'{"statusCode": 200, "headers": {}, "body": "no"}'
+# Bytes that are a text: CoWorks stores them as one.
+CSV = "article;prix\nété;1,50\n".encode()
 LARGE_TEXT = "0123456789abcdef é\n" * 1_000_000  # 20 MB
 LARGE_JSON = [{"line": n, "text": "0123456789abcdef" * 40} for n in range(30_000)]  # 20 MB
 
@@ -114,6 +116,16 @@ class Suite(TechMicroService):
     @entry(binary_headers={"Content-Type": "application/octet-stream"})
     def get_disguised(self):
         return DISGUISED, 200, {"Content-Type": "application/octet-stream"}
+
+    @entry(binary_headers={"Content-Type": "text/csv"})
+    def get_csv(self):
+        return CSV
+
+    @entry(binary_headers={"Content-Type": "application/pdf"})
+    def get_document(self, number):
+        if number == "0":
+            raise NotFound("no such document")
+        return b""
 
     @entry
     def get_large_text(self):
