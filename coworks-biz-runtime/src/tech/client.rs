@@ -3,23 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
 
 use super::directory::{Directory, Found};
 use super::reply::{self, Answer, Raw, Wanted, kept};
 use super::request::{Headers, Target};
 use super::service::{Profile, api_url};
-use super::{Address, Arguments, Call, Given, Identity, Token};
+use super::{Address, Arguments, Call, Given, Identity, Method, Token};
 use crate::config::{Config, Secret, Secrets, secret};
 use crate::error::{Error, Result, chain};
 use crate::value::Object;
 
 /// The largest answer that is taken, in bytes.
 const LARGEST: usize = 64 * 1024 * 1024;
-
-/// No service makes a task wait longer than this before its next try.
-const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What speaks HTTP, for all that is called from here.
 pub(crate) fn http(config: &Config) -> Result<reqwest::Client> {
@@ -197,9 +194,12 @@ impl Client {
             headers.leave_at(object)?;
         }
         let mut request = self.http.request(method, url).timeout(call.request_timeout).headers(headers.0);
-        if let Some(body) = &arguments.body {
-            request = request.body(body.bytes.clone());
-        }
+        request = match (&arguments.body, call.method) {
+            (Some(body), _) => request.body(body.bytes.clone()),
+            (None, Method::Get | Method::Head | Method::Options) => request,
+            // There are gateways that answer 411 where it is not said.
+            (None, _) => request.header(CONTENT_LENGTH, 0),
+        };
         Ok((format!("{} {shown}", call.method), request))
     }
 
@@ -268,17 +268,9 @@ impl Received {
     }
 }
 
-/// `Retry-After` in either of its forms: seconds, or a date.
+/// How long the service wants to be left alone, where it says so.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let delay = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-            (date.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default()
-        }
-    };
-    Some(delay.min(LONGEST_DELAY))
+    reply::delay(response.headers().get(RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// Follows within a host. Another one would get the headers and the query that were meant for this.

@@ -39,6 +39,9 @@ pub struct Wanted<'a> {
     pub log: Option<&'a Secrets>,
 }
 
+/// No service makes a task wait longer than this before its next try.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
+
 /// How much of the body of an answer the log tells, in characters.
 const TOLD: usize = 2000;
 
@@ -160,6 +163,19 @@ impl Refusal<'_> {
     }
 }
 
+/// `Retry-After` in either of its forms: seconds, or a date.
+pub(super) fn delay(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let delay = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+            (date.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default()
+        }
+    };
+    Some(delay.min(LONGEST_DELAY))
+}
+
 /// Whether a refusal may pass by itself.
 pub(crate) fn transient(status: u16) -> bool {
     status >= 500 || matches!(status, 408 | 425 | 429)
@@ -217,7 +233,10 @@ pub enum Unread {
 pub fn read_envelope(object: &[u8], wanted: &Wanted<'_>) -> Result<Answer, Unread> {
     let (what, wants_bytes) = (wanted.what, wanted.shape().body == Content::Bytes);
     let unfit = |what: String| Unread::Unfit(Error::fatal(format!("{what}. The object is kept")));
-    let raw = |status, body, headers| Raw { status, headers, retry_after: None, body }.answer(wanted);
+    let retry_after = |headers: &Headers| headers.get("retry-after").and_then(|text| delay(text));
+    let raw = |status, body, headers| {
+        Raw { status, headers, retry_after: retry_after(headers), body }.answer(wanted)
+    };
     let envelope: Envelope = match serde_json::from_slice(object) {
         Ok(envelope) => envelope,
         Err(_) if wants_bytes => {
@@ -258,7 +277,8 @@ pub fn read_envelope(object: &[u8], wanted: &Wanted<'_>) -> Result<Answer, Unrea
         (400.., true) => raw(status, body, &headers).map_err(Unread::Refused),
         (400.., false) => {
             let text = &String::from_utf8_lossy(body);
-            let refusal = Refusal { status, headers: &headers, retry_after: None, body: text };
+            let retry_after = retry_after(&headers);
+            let refusal = Refusal { status, headers: &headers, retry_after, body: text };
             native().and_then(|body| wanted.refusal(&refusal, body)).map_err(Unread::Refused)
         }
         (_, base64) if base64 || wants_bytes => raw(status, body, &headers).map_err(Unread::Unfit),
@@ -269,6 +289,7 @@ pub fn read_envelope(object: &[u8], wanted: &Wanted<'_>) -> Result<Answer, Unrea
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Retry;
     use crate::value::Reply;
 
     fn wanted<'a>(output: &'a Type, what: &'a str) -> Wanted<'a> {
@@ -380,6 +401,13 @@ mod tests {
         assert_eq!(error.to_string(), "s3://b/k answered 500: boom");
         assert!(!error.is_fatal());
         assert!(stored(&wrap(404), Type::of::<String>()).unwrap_err().is_fatal());
+        for encoded in [false, true] {
+            let busy = format!(
+                r#"{{"statusCode":503,"headers":{{"Retry-After":"7"}},"body":"bm8=","isBase64Encoded":{encoded}}}"#
+            );
+            let error = stored(&busy, Type::of::<String>()).unwrap_err();
+            assert_eq!(error.retry(), Retry::After(Duration::from_secs(7)));
+        }
         assert!(stored(&wrap(500), Type::of::<Reply<String>>()).is_err());
         let refused = stored(&wrap(404), Type::of::<Reply<Bytes>>()).unwrap();
         assert_eq!((refused.status, refused.value.unwrap().as_str()), (404, r#""boom""#));
