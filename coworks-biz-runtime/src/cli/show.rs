@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
 
-use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, say, table};
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, plain, say, table};
 use super::story::{World, waits_for};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
@@ -210,7 +210,7 @@ fn print(app: &App, reader: &Reader, run: &RunRecord, world: &World, output: Out
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Failure { exit: Exit::Engine, message: format!("this cannot be printed: {e}") })?;
-    line(text)
+    plain(text)
 }
 
 /// A task of a run, reached or not.
