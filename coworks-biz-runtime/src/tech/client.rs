@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response};
 
 use super::directory::{Directory, Found};
+use super::guard::Guard;
 use super::reply::{self, Answer, Raw, Wanted, kept};
 use super::request::{Headers, Target};
 use super::service::{Profile, api_url};
-use super::{Address, Arguments, Call, Given, Identity, Token};
+use super::{Address, Arguments, Call, Given, Identity, Service, Token};
 use crate::config::{Config, Secret, Secrets, secret};
 use crate::error::{Error, Result, chain};
 use crate::value::Object;
@@ -20,6 +22,9 @@ const LARGEST: usize = 64 * 1024 * 1024;
 
 /// No service makes a task wait longer than this before its next try.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
+
+/// No longer a call that is under way waits for a service that wants to be left alone.
+const LONGEST_IN_PLACE: Duration = Duration::from_secs(5);
 
 /// What speaks HTTP, for all that is called from here.
 pub(crate) fn http(config: &Config) -> Result<reqwest::Client> {
@@ -41,6 +46,7 @@ pub struct Client {
     gateway: Option<String>,
     bucket: String,
     directory: Directory,
+    guard: Guard,
     secrets: Arc<Secrets>,
     #[cfg(feature = "s3")]
     s3: (crate::config::S3, tokio::sync::OnceCell<super::Results>),
@@ -55,6 +61,7 @@ impl Client {
             http,
             gateway: config.gateway_url.clone(),
             bucket: config.bucket.clone(),
+            guard: Guard::default(),
             secrets: Arc::clone(&config.secrets),
             #[cfg(feature = "s3")]
             s3: (config.s3.clone(), tokio::sync::OnceCell::new()),
@@ -77,7 +84,21 @@ impl Client {
         self.directory.is_there()
     }
 
-    /// Calls a service and waits for its answer.
+    /// Which services have asked to be left alone.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Until when a service wants to be left alone; `None` where it may be called.
+    pub fn left_alone(&self, service: &Service) -> Option<DateTime<Utc>> {
+        match self.guard.is_idle() {
+            true => None,
+            false => self.guard.closed_until(&service.name(), Utc::now()),
+        }
+    }
+
+    /// Calls a service and waits for its answer. One that says `Retry-After` with a refusal is to be
+    /// [left alone](Client::left_alone) by all calls.
     ///
     /// The error is [fatal](Error::fatal) for an answer that would be the same
     /// next time, and carries the service's `Retry-After` where it gave one. An output
@@ -130,6 +151,7 @@ impl Client {
                 tracing::debug!("the answer goes to {object}");
             }
             let received = self.send(request, &what).await;
+            self.heed(&profile.address, &received);
             if let (true, Ok(Received { status, body, .. })) = (call.log_response, &received) {
                 reply::tell(*status, body, &self.secrets);
             }
@@ -141,6 +163,7 @@ impl Client {
             if refused && !again {
                 match self.place(&profile.address).await {
                     Ok(other) if other != place => {
+                        self.wait_for(&profile.address).await?;
                         tracing::info!("refused, and the directory says something else now: once more");
                         (place, again) = (other, true);
                         continue;
@@ -151,6 +174,28 @@ impl Client {
             }
             return Ok((what, received?));
         }
+    }
+
+    /// Leaves a service alone that says so.
+    fn heed(&self, address: &Address, received: &Result<Received>) {
+        if let Ok(Received { status, retry_after: Some(delay), .. }) = received
+            && reply::transient(*status)
+        {
+            self.guard.close(&address.to_string(), *delay, Utc::now());
+        }
+    }
+
+    /// Waits in place until a service may be called, where that is soon.
+    async fn wait_for(&self, address: &Address) -> Result<()> {
+        let service = address.to_string();
+        while let Some(until) = self.guard.closed_until(&service, Utc::now()) {
+            let left = (until - Utc::now()).to_std().unwrap_or_default();
+            if left > LONGEST_IN_PLACE {
+                return Err(Error::msg(format!("`{service}` wants to be left alone")).retry_after(left));
+            }
+            tokio::time::sleep(left).await;
+        }
+        Ok(())
     }
 
     async fn place(&self, address: &Address) -> Result<Place> {
