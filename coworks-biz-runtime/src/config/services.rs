@@ -185,10 +185,19 @@ mod tests {
     #[test]
     fn what_is_no_limit_is_refused_with_how_one_is_written() {
         for (file, error) in [
-            ("[a]\nconcurrency = -1", format!("`concurrency` of the service `a` is `-1`; it must be {NUMBER}")),
-            ("[a]\nconcurrency = 'x'", format!("`concurrency` of the service `a` is `x`; it must be {NUMBER}")),
+            (
+                "[a]\nconcurrency = -1",
+                format!("`concurrency` of the service `a` is `-1`; it must be {NUMBER}"),
+            ),
+            (
+                "[a]\nconcurrency = 'x'",
+                format!("`concurrency` of the service `a` is `x`; it must be {NUMBER}"),
+            ),
             ("[a]\nrate = 50", format!("`rate` of the service `a` is `50`; it must be {PACE}")),
-            ("[default]\nrate = '0/s'", format!("`rate` of the service `default` is `0/s`; it must be {PACE}")),
+            (
+                "[default]\nrate = '0/s'",
+                format!("`rate` of the service `default` is `0/s`; it must be {PACE}"),
+            ),
         ] {
             assert_eq!(of(file, &[]), Err(error));
         }

@@ -20,6 +20,7 @@ use super::host::Shared;
 use super::live::Live;
 use super::message::{Message, Reply};
 use super::outbox::Outbox;
+use super::services::Services;
 use super::slots::Slots;
 use super::{Answer, EngineError, Mode, Order, Refusal, RunHandle};
 use crate::config::Config;
@@ -47,6 +48,7 @@ pub(super) struct Core {
     pub(super) runs: HashMap<i64, Live>,
     pub(super) next_run: i64,
     pub(super) slots: Slots,
+    pub(super) services: Services,
     pub(super) alarms: BinaryHeap<Reverse<(Instant, Alarm)>>,
     /// When the ticks of which DAG are looked at again.
     pub(super) looks: BTreeSet<(DateTime<Utc>, usize)>,
@@ -105,6 +107,12 @@ impl Core {
         for dag in (0..dags.len()).filter(|&dag| mode == Mode::Serve && dags[dag].record.paused) {
             slots.pause(dag, true);
         }
+        let services = match mode {
+            // Who executes nothing calls nobody.
+            Mode::Orders => Services::default(),
+            Mode::OneRun | Mode::Serve => Services::of(definitions),
+        };
+        slots.serve(services.gates(&config.services));
         if mode == Mode::Orders {
             slots.drain();
         }
@@ -117,6 +125,7 @@ impl Core {
             runs: HashMap::new(),
             next_run,
             slots,
+            services,
             alarms: BinaryHeap::new(),
             looks: BTreeSet::new(),
             clock: None,
@@ -274,7 +283,7 @@ impl Core {
 
     pub(super) fn status(&self) -> Answer {
         let (running, runs) = (self.slots.running(), self.runs.len());
-        Answer::Status { trouble: self.trouble.clone(), running, runs }
+        Answer::Status { trouble: self.trouble.clone(), running, runs, services: self.held_up() }
     }
 
     /// The next message; `Some(None)` when something else is due first, `None` when nobody is left to send one.
@@ -324,6 +333,7 @@ impl Core {
             Message::Ended(ended) => self.take_in(ended),
             Message::Log { run, piece } => self.writes.push(Write::Log { run, piece }),
             Message::Due { run, key, of, resume } => self.arrived(run, key, &of, resume),
+            Message::Closed { service, until } => self.leave_alone(&service, until),
             #[cfg(feature = "s3")]
             Message::Deleted { object, done } => {
                 self.deleting -= 1;

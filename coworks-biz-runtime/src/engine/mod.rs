@@ -14,6 +14,7 @@ mod commands;
 mod core;
 mod dags;
 mod effects;
+mod gate;
 mod host;
 mod interventions;
 mod live;
@@ -22,6 +23,7 @@ mod orders;
 mod outbox;
 mod past;
 mod refusal;
+mod services;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -130,6 +132,11 @@ impl Engine {
         let services = Client::new(config).map_err(EngineError::Client)?;
         let (sender, receiver) = std::sync::mpsc::channel();
         let ways = Ways::new(config).map_err(EngineError::Client)?;
+        let closed = sender.clone();
+        services.guard().on_close(move |service, until| {
+            // Where the engine has stopped, nothing calls it any more.
+            let _ = closed.send(Message::Closed { service: service.to_owned(), until });
+        });
         let shared = Arc::new(Shared::new(config, services, ways, &writer, sender.clone()));
         let core = Core::new(mode, writer, definitions, shared, config)?;
         let failure = Arc::new(OnceLock::new());

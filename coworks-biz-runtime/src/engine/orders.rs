@@ -138,6 +138,9 @@ pub enum Answer {
         running: usize,
         /// How many runs are under way.
         runs: usize,
+        /// A sentence for each service whose calls wait for it.
+        #[serde(default)]
+        services: Vec<String>,
     },
 }
 

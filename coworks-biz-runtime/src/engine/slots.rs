@@ -1,8 +1,11 @@
-//! Who may start: slots, pools and limits. The higher priority goes first, then who was ready first.
+//! Who may start: slots, pools, limits and services. The higher priority goes first, then who was ready first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use chrono::{DateTime, Utc};
+
+use super::gate::{Claim, Gate, Need};
 use crate::run::Key;
 use crate::task::Resume;
 
@@ -24,6 +27,8 @@ pub(super) struct Ready {
     pub(super) of_run: Option<u32>,
     /// How many instances of its task may be under way at once, over all runs.
     pub(super) of_task: Option<u32>,
+    /// What it needs of the service that it calls.
+    pub(super) claim: Option<Claim>,
 }
 
 /// What can keep a task instance from starting while there are free slots.
@@ -33,6 +38,7 @@ enum Limit {
     Pool(usize),
     Run(i64),
     Task(usize, u32),
+    Service(usize, Need),
 }
 
 /// The place in the queue: by priority, then by age.
@@ -61,6 +67,21 @@ pub(super) struct Slots {
     waiting: HashMap<Id, (Ready, Place)>,
     open: Queue,
     parked: HashMap<Limit, Queue>,
+    /// The services.
+    gates: Vec<Gate>,
+    /// The asynchronous calls under way that have a place of their service, by who sends them.
+    placed: BTreeMap<Id, usize>,
+    /// The services that may have room for one more.
+    stirred: Vec<usize>,
+    /// When which service is to be looked at again.
+    alarms: Vec<(usize, DateTime<Utc>)>,
+    /// The services for which calls wait, where that is new.
+    full: Vec<usize>,
+    /// When somebody was last to start.
+    now: DateTime<Utc>,
+    /// How often one of the queue was looked at.
+    #[cfg(test)]
+    looked: usize,
     serial: u64,
     /// Those whose rows do not say yet that they are queued, and some that have started meanwhile.
     unrecorded: VecDeque<(Place, Id)>,
@@ -85,6 +106,14 @@ impl Slots {
             waiting: HashMap::new(),
             open: Queue::new(),
             parked: HashMap::new(),
+            gates: Vec::new(),
+            placed: BTreeMap::new(),
+            stirred: Vec::new(),
+            alarms: Vec::new(),
+            full: Vec::new(),
+            now: DateTime::UNIX_EPOCH,
+            #[cfg(test)]
+            looked: 0,
             serial: 0,
             unrecorded: VecDeque::new(),
             draining: false,
@@ -101,8 +130,12 @@ impl Slots {
     }
 
     /// The next to start, which then has its slot.
-    pub(super) fn next(&mut self) -> Option<Ready> {
+    pub(super) fn next(&mut self, now: DateTime<Utc>) -> Option<Ready> {
+        self.now = now;
         loop {
+            while let Some(service) = self.stirred.pop() {
+                self.stir(service);
+            }
             let (&place, &id) = self.open.first_key_value()?;
             let &(ready, _) = self.waiting.get(&id)?;
             let slots = if ready.alone { 1 } else { self.total };
@@ -110,20 +143,35 @@ impl Slots {
                 return None;
             }
             self.open.remove(&place);
+            #[cfg(test)]
+            {
+                self.looked += 1;
+            }
             match self.full(&ready) {
                 Some(limit) => {
                     self.parked.entry(limit).or_default().insert(place, id);
+                    if let Limit::Service(service, need) = limit {
+                        self.meet(service, need);
+                    }
                     // What has been freed for it elsewhere is for the next one there.
                     for other in self.limits(&ready).filter(|other| *other != limit).collect::<Vec<_>>() {
-                        if self.room(other, &ready) {
-                            self.unpark(other);
-                        }
+                        self.pass_on(other, &ready);
                     }
                 }
                 None => {
                     self.waiting.remove(&id);
                     for limit in self.counted(&ready).collect::<Vec<_>>() {
                         *self.taken.entry(limit).or_default() += 1;
+                    }
+                    if let Some(Claim { service, need, keeps }) = ready.claim {
+                        self.gates[service].begin(self.now);
+                        match (need, keeps) {
+                            (Need::Open, _) => {}
+                            (_, true) => self.place(id.0, id.1, service),
+                            (_, false) => self.gates[service].take(),
+                        }
+                        // There may be room for another one.
+                        self.stirred.push(service);
                     }
                     self.exclusive = ready.alone;
                     self.running.insert(id, ready);
@@ -144,6 +192,10 @@ impl Slots {
             }
             self.unpark(limit);
         }
+        if let Some(Claim { service, need: Need::Place | Need::Both, keeps: false }) = ready.claim {
+            self.gates[service].free();
+            self.stirred.push(service);
+        }
     }
 
     /// It is not ready any more.
@@ -153,8 +205,7 @@ impl Slots {
         for limit in self.limits(&ready).collect::<Vec<_>>() {
             match was_open {
                 // What was freed for it is for the next one there.
-                true if self.room(limit, &ready) => self.unpark(limit),
-                true => {}
+                true => self.pass_on(limit, &ready),
                 false => drop(self.parked.get_mut(&limit).and_then(|queue| queue.remove(&place))),
             }
         }
@@ -185,12 +236,14 @@ impl Slots {
     }
 
     fn limits(&self, ready: &Ready) -> impl Iterator<Item = Limit> + use<> {
-        std::iter::once(Limit::Paused(ready.dag)).chain(self.counted(ready))
+        let service = ready.claim.map(|claim| Limit::Service(claim.service, claim.need));
+        std::iter::once(Limit::Paused(ready.dag)).chain(self.counted(ready)).chain(service)
     }
 
     fn room(&self, limit: Limit, ready: &Ready) -> bool {
         let size = match limit {
             Limit::Paused(dag) => return !self.paused.contains(&dag),
+            Limit::Service(service, need) => return self.gates[service].admits(need, self.now),
             Limit::Pool(pool) => self.pools.get(pool).copied(),
             Limit::Run(_) => ready.of_run.map(|limit| limit as usize),
             Limit::Task(..) => ready.of_task.map(|limit| limit as usize),
@@ -204,6 +257,13 @@ impl Slots {
         self.limits(ready).find(|&limit| !self.room(limit, ready))
     }
 
+    /// One that had its turn does not start: what there is of a limit is for the next one that waits for it.
+    fn pass_on(&mut self, limit: Limit, ready: &Ready) {
+        if self.room(limit, ready) {
+            self.unpark(limit);
+        }
+    }
+
     /// Lets the first one that waits for a limit try again.
     fn unpark(&mut self, limit: Limit) {
         let Some(queue) = self.parked.get_mut(&limit) else { return };
@@ -212,6 +272,89 @@ impl Slots {
         }
         if queue.is_empty() {
             self.parked.remove(&limit);
+        }
+    }
+
+    /// The services, of which those that are ready name one by its place.
+    pub(super) fn serve(&mut self, gates: Vec<Gate>) {
+        self.gates = gates;
+    }
+
+    pub(super) fn gates(&self) -> &[Gate] {
+        &self.gates
+    }
+
+    /// Lets the first one of each kind that waits for a service try again, where the service lets it.
+    fn stir(&mut self, service: usize) {
+        for need in Need::ALL {
+            let limit = Limit::Service(service, need);
+            match self.gates[service].admits(need, self.now) {
+                true => self.unpark(limit),
+                false if self.parked.contains_key(&limit) => self.meet(service, need),
+                false => {}
+            }
+        }
+    }
+
+    /// One waits for a service that does not let it start.
+    fn meet(&mut self, service: usize, need: Need) {
+        let gate = &mut self.gates[service];
+        if need != Need::Open && gate.is_full_first() {
+            self.full.push(service);
+        }
+        if let Some(at) = gate.alarm(need, self.now) {
+            self.alarms.push((service, at));
+        }
+    }
+
+    /// The services of which for the first time as many calls are under way as may be, and others wait.
+    pub(super) fn newly_full(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.full)
+    }
+
+    /// When which service is to be [looked at](Slots::look) again.
+    pub(super) fn alarms(&mut self) -> Vec<(usize, DateTime<Utc>)> {
+        std::mem::take(&mut self.alarms)
+    }
+
+    /// It is the moment to look at a service again.
+    pub(super) fn look(&mut self, service: usize, at: DateTime<Utc>) {
+        self.gates[service].look(at);
+        self.stirred.push(service);
+    }
+
+    /// A service wants to be left alone.
+    pub(super) fn close(&mut self, service: usize, until: DateTime<Utc>) {
+        self.gates[service].close(until);
+        self.stirred.push(service);
+    }
+
+    /// An asynchronous call is under way, whether or not there is a place for it.
+    pub(super) fn place(&mut self, run: i64, key: Key, service: usize) {
+        if self.placed.insert((run, key), service).is_none() {
+            self.gates[service].take();
+        }
+    }
+
+    pub(super) fn has_place(&self, run: i64, key: Key) -> bool {
+        self.placed.contains_key(&(run, key))
+    }
+
+    /// An asynchronous call is not under way any more.
+    pub(super) fn unplace(&mut self, run: i64, key: Key) {
+        if let Some(service) = self.placed.remove(&(run, key)) {
+            self.gates[service].free();
+            self.stirred.push(service);
+        }
+    }
+
+    /// None of the asynchronous calls of a run are under way any more.
+    pub(super) fn unplace_all(&mut self, run: i64) {
+        let first = Key { task: 0, map_index: i32::MIN };
+        while let Some((&(of, key), _)) = self.placed.range((run, first)..).next()
+            && of == run
+        {
+            self.unplace(run, key);
         }
     }
 
@@ -245,6 +388,11 @@ impl Slots {
         self.draining = true;
     }
 
+    #[cfg(test)]
+    pub(super) fn looked(&self) -> usize {
+        self.looked
+    }
+
     pub(super) fn running(&self) -> usize {
         self.running.len()
     }
@@ -253,6 +401,8 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn ready(task: u32) -> Ready {
         Ready {
@@ -265,6 +415,7 @@ mod tests {
             pool: None,
             of_run: None,
             of_task: None,
+            claim: None,
         }
     }
 
@@ -274,7 +425,7 @@ mod tests {
 
     /// Starts as many as may.
     fn started(slots: &mut Slots) -> Vec<u32> {
-        std::iter::from_fn(|| slots.next()).map(|ready| ready.key.task).collect()
+        std::iter::from_fn(|| slots.next(NOW)).map(|ready| ready.key.task).collect()
     }
 
     fn tasks(ready: &[Ready]) -> Vec<u32> {
@@ -343,7 +494,7 @@ mod tests {
             slots.push(of(run, map_index));
         }
         let next = |slots: &mut Slots| {
-            std::iter::from_fn(|| slots.next()).map(|r| (r.run, r.key.map_index)).collect::<Vec<_>>()
+            std::iter::from_fn(|| slots.next(NOW)).map(|r| (r.run, r.key.map_index)).collect::<Vec<_>>()
         };
         assert_eq!(next(&mut slots), [(1, 0), (1, 1), (2, 0)]);
         // Of run 1, whose third now has its turn, before that of run 2.
@@ -428,13 +579,14 @@ mod tests {
                     of_task: Some(2).filter(|_| random(2) == 0),
                     alone: random(20) == 0,
                     resume: None,
+                    claim: None,
                 });
             }
             let mut running = Vec::new();
             let mut count = 0;
             let mut forgotten = 0;
             loop {
-                running.extend(std::iter::from_fn(|| slots.next()));
+                running.extend(std::iter::from_fn(|| slots.next(NOW)));
                 let some = slots.waiting.keys().copied().find(|_| random(8) == 0);
                 if let Some((run, key)) = some {
                     slots.forget(run, key);

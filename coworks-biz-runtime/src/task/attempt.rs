@@ -10,7 +10,7 @@ use super::{DagRun, Definition};
 use crate::dag::Task;
 use crate::error::{Result, Retry};
 use crate::run::{Ending, Key};
-use crate::tech::Answer;
+use crate::tech::{Answer, Client, Service};
 use crate::value::{Json, Object, RETURN_VALUE};
 
 /// What is to be attempted.
@@ -134,6 +134,15 @@ impl Outcome {
             (None, None, Some(items)) => Ending::Mapped(items.len() as u32),
             (None, None, None) => Ending::Success,
         }
+    }
+
+    /// Where a service wants to be left alone: to be called again when it may be, in the same try. Most
+    /// calls do not even start before, and this is for those that had started.
+    pub(super) fn later(services: &Client, service: &Service) -> Option<Self> {
+        let until = services.left_alone(service)?;
+        tracing::info!("`{}` asked to be left alone: it is called at {until}", service.name());
+        let wait = Wait { what: Awaited::Moment, until: Some(until) };
+        Some(Self { wait: Some(wait), ..Self::default() })
     }
 
     /// The XComs of an answer.

@@ -28,6 +28,9 @@ impl Group<'_> {
     }
 
     async fn submit(&self) -> Result<Outcome> {
+        if let Some(later) = Outcome::later(self.services(), &self.call.call.service) {
+            return Ok(later);
+        }
         let bucket = self.call.bucket.unwrap_or(self.services().bucket());
         let call =
             self.attempt.run.call_name(self.submit_id(), self.attempt.map_index, self.attempt.generation);

@@ -117,7 +117,8 @@ mod tests {
             for (first, &from) in all.iter().enumerate().step_by(13) {
                 for (count, &to) in all[first..].iter().enumerate().step_by(7) {
                     let even = ((to - from).num_microseconds().unwrap()
-                        / interval.num_microseconds().unwrap().max(1)) as usize;
+                        / interval.num_microseconds().unwrap().max(1))
+                        as usize;
                     // What is cut off of the interval may let one more.
                     assert!(count <= even + burst + 1 + even / 1000, "{count} in {:?} at {calls}", to - from);
                 }
