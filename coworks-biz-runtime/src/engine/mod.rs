@@ -17,6 +17,7 @@ mod effects;
 mod gate;
 mod host;
 mod interventions;
+mod lines;
 mod live;
 mod message;
 mod orders;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use chrono::{DateTime, Utc};
 
 use super::gate::{Claim, Gate, Need};
+use super::lines::{Id, Limit, Limits, Lines, Place};
 use crate::run::Key;
 use crate::task::Resume;
 
@@ -31,27 +32,9 @@ pub(super) struct Ready {
     pub(super) claim: Option<Claim>,
 }
 
-/// What can keep a task instance from starting while there are free slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Limit {
-    Paused(usize),
-    Pool(usize),
-    Run(i64),
-    Task(usize, u32),
-    Service(usize, Need),
-}
-
-/// The place in the queue: by priority, then by age.
-type Place = (Reverse<i32>, u64);
-
-type Id = (i64, Key);
-
-/// Ready ones by their place.
-type Queue = BTreeMap<Place, Id>;
-
 /// The slots and the queue for them.
 ///
-/// One that meets a limit is parked with it, and comes back when one that the limit counts has ended:
+/// Those that meet a limit are parked with it, and come back when one that the limit counts has ended:
 /// however many wait for a pool, nobody looks at them meanwhile.
 #[derive(Debug)]
 pub(super) struct Slots {
@@ -65,8 +48,7 @@ pub(super) struct Slots {
     /// The one that runs has all slots.
     exclusive: bool,
     waiting: HashMap<Id, (Ready, Place)>,
-    open: Queue,
-    parked: HashMap<Limit, Queue>,
+    lines: Lines,
     /// The services.
     gates: Vec<Gate>,
     /// The asynchronous calls under way that have a place of their service, by who sends them.
@@ -92,6 +74,16 @@ impl Ready {
     fn id(&self) -> Id {
         (self.run, self.key)
     }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            dag: self.dag,
+            pool: self.pool,
+            of_run: self.of_run.map(|limit| (self.run, limit)),
+            of_task: self.of_task.map(|limit| (self.key.task, limit)),
+            service: self.claim.map(|claim| (claim.service, claim.need)),
+        }
+    }
 }
 
 impl Slots {
@@ -104,8 +96,7 @@ impl Slots {
             taken: HashMap::new(),
             exclusive: false,
             waiting: HashMap::new(),
-            open: Queue::new(),
-            parked: HashMap::new(),
+            lines: Lines::default(),
             gates: Vec::new(),
             placed: BTreeMap::new(),
             stirred: Vec::new(),
@@ -125,7 +116,7 @@ impl Slots {
         let place = (Reverse(ready.priority), self.serial);
         self.serial += 1;
         self.waiting.insert(ready.id(), (ready, place));
-        self.open.insert(place, ready.id());
+        self.lines.insert(place, ready.id(), ready.limits());
         self.unrecorded.push_back((place, ready.id()));
     }
 
@@ -136,31 +127,31 @@ impl Slots {
             while let Some(service) = self.stirred.pop() {
                 self.stir(service);
             }
-            let (&place, &id) = self.open.first_key_value()?;
+            let (place, id, limits) = self.lines.first()?;
             let &(ready, _) = self.waiting.get(&id)?;
             let slots = if ready.alone { 1 } else { self.total };
             if self.draining || self.exclusive || self.running.len() >= slots {
                 return None;
             }
-            self.open.remove(&place);
             #[cfg(test)]
             {
                 self.looked += 1;
             }
-            match self.full(&ready) {
+            match self.full(limits) {
                 Some(limit) => {
-                    self.parked.entry(limit).or_default().insert(place, id);
+                    self.lines.park(limit);
                     if let Limit::Service(service, need) = limit {
                         self.meet(service, need);
                     }
                     // What has been freed for it elsewhere is for the next one there.
-                    for other in self.limits(&ready).filter(|other| *other != limit).collect::<Vec<_>>() {
-                        self.pass_on(other, &ready);
+                    for other in limits.all().filter(|other| *other != limit) {
+                        self.pass_on(other, limits);
                     }
                 }
                 None => {
                     self.waiting.remove(&id);
-                    for limit in self.counted(&ready).collect::<Vec<_>>() {
+                    self.lines.remove(place, limits);
+                    for limit in limits.counted() {
                         *self.taken.entry(limit).or_default() += 1;
                     }
                     if let Some(Claim { service, need, keeps }) = ready.claim {
@@ -185,12 +176,12 @@ impl Slots {
     pub(super) fn release(&mut self, run: i64, key: Key) {
         let Some(ready) = self.running.remove(&(run, key)) else { return };
         self.exclusive = false;
-        for limit in self.counted(&ready).collect::<Vec<_>>() {
+        for limit in ready.limits().counted() {
             match self.taken.get_mut(&limit) {
                 Some(taken) if *taken > 1 => *taken -= 1,
                 _ => drop(self.taken.remove(&limit)),
             }
-            self.unpark(limit);
+            self.lines.unpark(limit);
         }
         if let Some(Claim { service, need: Need::Place | Need::Both, keeps: false }) = ready.claim {
             self.gates[service].free();
@@ -201,12 +192,11 @@ impl Slots {
     /// It is not ready any more.
     pub(super) fn forget(&mut self, run: i64, key: Key) {
         let Some((ready, place)) = self.waiting.remove(&(run, key)) else { return };
-        let was_open = self.open.remove(&place).is_some();
-        for limit in self.limits(&ready).collect::<Vec<_>>() {
-            match was_open {
-                // What was freed for it is for the next one there.
-                true => self.pass_on(limit, &ready),
-                false => drop(self.parked.get_mut(&limit).and_then(|queue| queue.remove(&place))),
+        let limits = ready.limits();
+        if self.lines.remove(place, limits) {
+            // What was freed for it is for the next one there.
+            for limit in limits.all() {
+                self.pass_on(limit, limits);
             }
         }
     }
@@ -217,61 +207,32 @@ impl Slots {
             true => drop(self.paused.insert(dag)),
             false => {
                 self.paused.remove(&dag);
-                if let Some(mut queue) = self.parked.remove(&Limit::Paused(dag)) {
-                    self.open.append(&mut queue);
-                }
+                self.lines.unpark_all(Limit::Paused(dag));
             }
         }
     }
 
-    /// The limits that count this one.
-    fn counted(&self, ready: &Ready) -> impl Iterator<Item = Limit> + use<> {
-        let Ready { run, key, dag, pool, of_run, of_task, .. } = *ready;
-        let limits = [
-            pool.map(Limit::Pool),
-            of_run.map(|_| Limit::Run(run)),
-            of_task.map(|_| Limit::Task(dag, key.task)),
-        ];
-        limits.into_iter().flatten()
-    }
-
-    fn limits(&self, ready: &Ready) -> impl Iterator<Item = Limit> + use<> {
-        let service = ready.claim.map(|claim| Limit::Service(claim.service, claim.need));
-        std::iter::once(Limit::Paused(ready.dag)).chain(self.counted(ready)).chain(service)
-    }
-
-    fn room(&self, limit: Limit, ready: &Ready) -> bool {
+    fn room(&self, limit: Limit, limits: Limits) -> bool {
         let size = match limit {
             Limit::Paused(dag) => return !self.paused.contains(&dag),
             Limit::Service(service, need) => return self.gates[service].admits(need, self.now),
             Limit::Pool(pool) => self.pools.get(pool).copied(),
-            Limit::Run(_) => ready.of_run.map(|limit| limit as usize),
-            Limit::Task(..) => ready.of_task.map(|limit| limit as usize),
+            Limit::Run(_) => limits.of_run.map(|(_, limit)| limit as usize),
+            Limit::Task(..) => limits.of_task.map(|(_, limit)| limit as usize),
         };
         let taken = self.taken.get(&limit).copied().unwrap_or(0);
         size.is_none_or(|size| taken < size)
     }
 
-    /// The first limit that has no room for this one.
-    fn full(&self, ready: &Ready) -> Option<Limit> {
-        self.limits(ready).find(|&limit| !self.room(limit, ready))
+    /// The first of these limits that has no room for one more.
+    fn full(&self, limits: Limits) -> Option<Limit> {
+        limits.all().find(|&limit| !self.room(limit, limits))
     }
 
-    /// One that had its turn does not start: what there is of a limit is for the next one that waits for it.
-    fn pass_on(&mut self, limit: Limit, ready: &Ready) {
-        if self.room(limit, ready) {
-            self.unpark(limit);
-        }
-    }
-
-    /// Lets the first one that waits for a limit try again.
-    fn unpark(&mut self, limit: Limit) {
-        let Some(queue) = self.parked.get_mut(&limit) else { return };
-        if let Some((place, id)) = queue.pop_first() {
-            self.open.insert(place, id);
-        }
-        if queue.is_empty() {
-            self.parked.remove(&limit);
+    /// A line that had its turn does not go on: what there is of a limit is for the next one that waits for it.
+    fn pass_on(&mut self, limit: Limit, limits: Limits) {
+        if self.room(limit, limits) {
+            self.lines.unpark(limit);
         }
     }
 
@@ -289,8 +250,8 @@ impl Slots {
         for need in Need::ALL {
             let limit = Limit::Service(service, need);
             match self.gates[service].admits(need, self.now) {
-                true => self.unpark(limit),
-                false if self.parked.contains_key(&limit) => self.meet(service, need),
+                true => self.lines.unpark(limit),
+                false if self.lines.is_parked(limit) => self.meet(service, need),
                 false => {}
             }
         }
@@ -600,7 +561,7 @@ mod tests {
                 slots.release(ended.run, ended.key);
             }
             assert_eq!(count + forgotten, 60, "{slots:?}");
-            assert!(slots.taken.is_empty() && slots.open.is_empty(), "{slots:?}");
+            assert!(slots.taken.is_empty() && slots.lines.is_empty(), "{slots:?}");
         }
     }
 }

@@ -285,3 +285,32 @@ fn many_that_wait_for_a_service_are_not_looked_at_one_by_one() {
         assert!(spent(10_000, limits) <= 30_000, "{limits:?}: {}", spent(10_000, limits));
     }
 }
+
+/// Nor where a pool and the pace of the service hold them up in turns.
+#[test]
+fn nor_are_those_that_meet_two_limits() {
+    const COUNT: i32 = 4_000;
+    let mut slots = slots(32, &[limits(0, 50)]);
+    (0..COUNT).for_each(|number| slots.push(Ready { pool: Some(0), ..call(number) }));
+    let (mut now, mut begun, mut step) = (at(0), 0, 0);
+    let (mut running, mut alarms) = (Vec::new(), Vec::new());
+    while begun < COUNT {
+        // The calls are quick, and then slow for a while.
+        let takes = TimeDelta::milliseconds(if step / 20 % 2 == 0 { 5 } else { 90 });
+        step += 1;
+        for ready in std::iter::from_fn(|| slots.next(now)) {
+            begun += 1;
+            running.push((now + takes, ready.key));
+        }
+        alarms.extend(slots.alarms());
+        let ends = running.iter().map(|(at, _)| *at);
+        now = now.max(ends.chain(alarms.iter().map(|(_, at)| *at)).min().unwrap());
+        for (service, at) in alarms.extract_if(.., |(_, at)| *at <= now) {
+            slots.look(service, at);
+        }
+        for (_, key) in running.extract_if(.., |(at, _)| *at <= now) {
+            slots.release(1, key);
+        }
+    }
+    assert!(slots.looked() <= 3 * COUNT as usize, "{}", slots.looked());
+}
