@@ -10,7 +10,7 @@ use super::gate::{Claim, Gate, Need};
 use super::live::Live;
 use super::slots::Ready;
 use crate::config::ServiceLimits;
-use crate::run::{Key, State};
+use crate::run::{Instance, Key, State};
 use crate::task::{Body, Definition, Member};
 
 /// The services that the DAGs of this program call.
@@ -117,7 +117,8 @@ impl Core {
             },
             // Who finishes a call never waits for a place. Only another try asks.
             How::Group(Member::Wait | Member::Read, _) => {
-                let asks = ready.resume.is_none() && live.instance(ready.key).try_number > 1;
+                let Instance { try_number, tries_before, .. } = live.instance(ready.key);
+                let asks = ready.resume.is_none() && try_number > tries_before + 1;
                 return asks.then_some(Claim { service, need: Need::Open, keeps: false });
             }
         };

@@ -26,6 +26,8 @@ pub struct Attempt {
     pub map_index: i32,
     /// The try, from 1.
     pub try_number: u32,
+    /// How many of them were before it was last cleared: this one does nothing over that they did.
+    pub tries_before: u32,
     /// Whether no other try would follow if this one failed now.
     pub last_try: bool,
     /// The generation of its call.
@@ -40,6 +42,11 @@ impl Attempt {
     /// The task.
     pub fn node(&self) -> &'static Task {
         &self.definition.dag.tasks[self.task as usize]
+    }
+
+    /// The try, from 1, of those since it was last cleared.
+    pub fn nth(&self) -> u32 {
+        self.try_number.saturating_sub(self.tries_before)
     }
 
     /// The task instance.

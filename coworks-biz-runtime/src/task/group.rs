@@ -55,7 +55,7 @@ impl Group<'_> {
                 Ok(Outcome::default())
             }
             None => {
-                if self.attempt.try_number > 1 {
+                if self.attempt.nth() > 1 {
                     // It may have come since the last try gave up.
                     if self.services().results().await.look(&object).await? == Look::There {
                         return Ok(Outcome::default());
@@ -71,7 +71,7 @@ impl Group<'_> {
 
     async fn read(&self) -> Result<Outcome> {
         let first = self.result().await?;
-        let asked_now = asked_by(&first, self.attempt.try_number);
+        let asked_now = asked_by(&first, self.attempt.nth());
         let refused = match self.attempt.resume {
             Some(Resume::Interrupted) => return Ok(self.defer(asked_now)),
             Some(resume) => {
@@ -104,7 +104,7 @@ impl Group<'_> {
     /// The answer that was asked for last, of those that are there. An earlier
     /// try may have failed to read it for reasons of its own.
     async fn newest(&self, first: &Object) -> Result<Option<(Object, Vec<u8>)>> {
-        for asked in (1..self.attempt.try_number.max(2)).rev() {
+        for asked in (1..self.attempt.nth().max(2)).rev() {
             let object = asked_by(first, asked);
             if let Some(bytes) = self.fetch(&object).await? {
                 return Ok(Some((object, bytes)));
@@ -119,7 +119,7 @@ impl Group<'_> {
 
     /// Whether this try of `read` asks again. Before the first one, `call` has asked.
     fn can_ask(&self) -> bool {
-        self.attempt.try_number > 1
+        self.attempt.nth() > 1
     }
 
     fn answer(&self, first: &Object, object: &Object, bytes: &[u8], last_try: bool) -> Result<Answer> {
@@ -147,7 +147,7 @@ impl Group<'_> {
     fn served(&self, first: &Object) -> Vec<Object> {
         match self.call.keep {
             true => Vec::new(),
-            false => (1..=self.attempt.try_number).map(|asked| asked_by(first, asked)).collect(),
+            false => (1..=self.attempt.nth()).map(|asked| asked_by(first, asked)).collect(),
         }
     }
 

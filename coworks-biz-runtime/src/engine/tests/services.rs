@@ -367,3 +367,16 @@ async fn others_wait_for_a_closed_service_without_a_slot_or_a_try_and_it_opens_f
     assert!(world.tasks(run.run.number).iter().all(|task| task.try_number == 1));
     assert_eq!(services_of(&engine).await, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_cleared_is_sent_once_more_and_not_twice() {
+    let world = World::new([("work", vec![(200, None), (0, None)])].into(), Some(1)).await;
+    let definition = define("calls", group(0, HOUR, &RETRIED));
+    let engine = Engine::start(&world.config, &[definition], Mode::Serve).unwrap();
+    let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
+    assert_eq!(run.ended().await.unwrap(), RunState::Success);
+    let name = RunName { dag_id: None, run_id: run.run.run_id.to_string() };
+    engine.order(Order::Retry { run: name, from: vec!["x.call".into()] }).await.unwrap();
+    until(|| world.in_state(run.run.number, "x.wait", Stands::UpForReschedule) == 1).await;
+    assert_eq!(world.stage.seen("work").len(), 2);
+}
