@@ -193,6 +193,8 @@ impl Group<'_> {
         };
         let who =
             self.attempt.run.identity(self.submit_id(), self.attempt.map_index, self.attempt.generation);
+        // Who asks again waited in the queue for a service that wants to be left alone, until a moment ago.
+        self.services().wait_for(&self.call.call.service.address()).await?;
         self.services().submit(&self.call.call, &arguments, &who, object).await
     }
 

@@ -185,13 +185,16 @@ impl Client {
         }
     }
 
-    /// Waits in place until a service may be called, where that is soon.
-    async fn wait_for(&self, address: &Address) -> Result<()> {
+    /// Waits in place until a service may be called, where that is soon; else its call comes later.
+    pub(crate) async fn wait_for(&self, address: &Address) -> Result<()> {
+        if self.guard.is_idle() {
+            return Ok(());
+        }
         let service = address.to_string();
         while let Some(until) = self.guard.closed_until(&service, Utc::now()) {
             let left = (until - Utc::now()).to_std().unwrap_or_default();
             if left > LONGEST_IN_PLACE {
-                return Err(Error::msg(format!("`{service}` wants to be left alone")).retry_after(left));
+                return Err(Error::msg(format!("`{service}` asked to be left alone")).retry_after(left));
             }
             tokio::time::sleep(left).await;
         }
@@ -333,5 +336,28 @@ fn redirect(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
         (false, _) => attempt.error("it redirects to another host: give the service its address there"),
         (true, 6..) => attempt.error("it redirects too often"),
         (true, _) => attempt.follow(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Flags};
+
+    #[tokio::test]
+    async fn who_is_under_way_waits_a_little_for_a_service_that_wants_to_be_left_alone() {
+        let none = Environment::from(|_| None);
+        let client =
+            Client::new(&Config::from(Flags::default(), &none, "none.toml".as_ref()).unwrap()).unwrap();
+        let address = Address::Url("http://h".into());
+        client.wait_for(&address).await.unwrap();
+        client.guard.close("http://h", Duration::from_millis(20), Utc::now());
+        client.wait_for(&address).await.unwrap();
+        assert_eq!(client.left_alone(&Service::Url("http://h")), None);
+        client.guard.close("http://h", Duration::from_secs(3600), Utc::now());
+        let error = client.wait_for(&address).await.unwrap_err();
+        let crate::error::Retry::After(delay) = error.retry() else { panic!("{error}") };
+        assert!(delay > Duration::from_secs(3500), "{delay:?}");
+        client.wait_for(&Address::Url("http://other".into())).await.unwrap();
     }
 }

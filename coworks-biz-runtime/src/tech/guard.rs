@@ -20,11 +20,11 @@ pub struct Guard {
     told: OnceLock<Box<Told>>,
 }
 
-/// Until when, and how long that was when it was said.
+/// Until when, by a clock that was last seen at a moment.
 #[derive(Debug, Clone, Copy)]
 struct Closed {
     until: DateTime<Utc>,
-    delay: TimeDelta,
+    seen: DateTime<Utc>,
 }
 
 impl Guard {
@@ -43,7 +43,7 @@ impl Guard {
             closed.retain(|_, closed| closed.left(now).is_some());
             let longer = closed.get(service).is_none_or(|before| before.until < until);
             if longer {
-                closed.insert(service.to_owned(), Closed { until, delay });
+                closed.insert(service.to_owned(), Closed { until, seen: now });
             }
             longer
         };
@@ -55,7 +55,7 @@ impl Guard {
 
     /// Until when a service is to be left alone; `None` where it may be called.
     pub fn closed_until(&self, service: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.closed().get(service)?.left(now)
+        self.closed().get_mut(service)?.left(now)
     }
 
     /// Whether no service has ever asked for it.
@@ -70,9 +70,12 @@ impl Guard {
 
 impl Closed {
     /// Should the clock have been put back, it does not take longer for that.
-    fn left(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let until = self.until.min(now.checked_add_signed(self.delay).unwrap_or(self.until));
-        (until > now).then_some(until)
+    fn left(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if now < self.seen {
+            self.until -= self.seen - now;
+        }
+        self.seen = now;
+        (self.until > now).then_some(self.until)
     }
 }
 
@@ -112,6 +115,9 @@ mod tests {
     fn a_clock_that_is_put_back_makes_nothing_longer() {
         let guard = Guard::default();
         guard.close("a", Duration::from_secs(20), at(1_000));
-        assert_eq!(guard.closed_until("a", at(10)), Some(at(30)));
+        assert_eq!(guard.closed_until("a", at(1_005)), Some(at(1_020)));
+        assert_eq!(guard.closed_until("a", at(10)), Some(at(25)));
+        assert_eq!(guard.closed_until("a", at(24)), Some(at(25)));
+        assert_eq!(guard.closed_until("a", at(25)), None);
     }
 }
