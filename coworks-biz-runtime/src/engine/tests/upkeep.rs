@@ -255,9 +255,12 @@ async fn what_cannot_begin_is_made_once_and_held() {
     let config = config(dir.path(), 1);
     for _ in 0..2 {
         let engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
+        let reader = Reader::open(&config.db).unwrap();
+        until(|| reader.runs(None, 9).unwrap().pop()).await;
+        // Who is stopped before it has looked at its ticks makes none.
         engine.order(Order::Status).await.unwrap();
         drop(engine);
-        let runs = Reader::open(&config.db).unwrap().runs(None, 9).unwrap();
+        let runs = reader.runs(None, 9).unwrap();
         assert_eq!(runs.len(), 1);
         assert!(runs[0].held.as_deref().is_some_and(|held| held.contains("there is no pool `nowhere`")));
     }
