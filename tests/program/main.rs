@@ -2,6 +2,7 @@
 
 mod arguments;
 mod branches;
+mod guarded;
 mod limits;
 mod loops;
 mod mixed;
@@ -178,6 +179,9 @@ coworks_biz::main![
     limits::telling,
     limits::parent,
     limits::child,
+    guarded::crowd,
+    guarded::queue,
+    guarded::refused,
     branches::parcels,
     branches::conditions,
     branches::joins,

@@ -6,6 +6,8 @@ mod call;
 mod client;
 mod data;
 mod directory;
+mod guard;
+mod pace;
 mod parameter;
 mod path;
 mod reply;
@@ -19,6 +21,8 @@ pub use self::call::{AsyncCall, Call, DEFAULT_REGION, Identity, Method, SensorCa
 pub use self::client::Client;
 pub(crate) use self::client::{http, retry_after};
 pub use self::data::{Data, Form, IntoData};
+pub use self::guard::Guard;
+pub use self::pace::Pace;
 pub use self::parameter::{Given, Parameter};
 pub(crate) use self::reply::transient;
 pub use self::reply::{Answer, Unread, Wanted, read_envelope};
