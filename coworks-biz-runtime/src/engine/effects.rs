@@ -14,6 +14,8 @@ use super::{Answer, EngineError, RunHandle};
 use crate::run::{Key, RunState, State};
 use crate::store::Stored;
 use crate::task::Attempt;
+#[cfg(feature = "s3")]
+use crate::task::Body;
 #[cfg(not(feature = "s3"))]
 use crate::task::Resume;
 
@@ -94,6 +96,16 @@ impl Core {
             let (waited, left) = (waited.unwrap_or_default(), left.unwrap_or_default());
             let watch = super::waiter::Watch { who: (run, key), object, waited, left };
             self.waiter.watch(watch, self.clock.busy());
+            self.put_away(run, key);
+        }
+    }
+
+    /// What was sent is in the database, and nobody asks for it before the answer is there.
+    #[cfg(feature = "s3")]
+    fn put_away(&self, run: i64, key: Key) {
+        let Some(live) = self.runs.get(&run) else { return };
+        if let Body::Group { submit, .. } = live.definition.bodies[key.task as usize] {
+            live.outputs.forget(live.node(Key { task: submit, ..key }).task_id, Some(key.map_index));
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Driver {
     let_go: Vec<u32>,
     /// Whether somebody has cleared, marked or stopped: not everything then follows from what is above.
     meddled: bool,
+    /// Whether something was marked, or cleared without all that is below it.
+    torn: bool,
     /// All commands but those for new states.
     pub(super) said: Vec<Command>,
 }
@@ -47,6 +49,7 @@ impl Driver {
             ended: None,
             let_go: vec![],
             meddled: false,
+            torn: false,
             said: vec![],
         };
         driver.feed(Event::Begin);
@@ -169,6 +172,10 @@ impl Driver {
         match node.options.trigger_rule {
             // What is queued stays so, also where something above it is taken back.
             _ if self.meddled => {}
+            // A teardown waits for what its setups are for, however that ends.
+            TriggerRule::AllSuccess if node.role == Role::Teardown => {
+                assert!(upstreams.iter().all(|s| s.is_some_and(State::is_final)));
+            }
             TriggerRule::AllSuccess => assert!(upstreams.iter().all(|s| *s == Some(State::Success))),
             TriggerRule::Always | TriggerRule::OneSuccess | TriggerRule::OneFailed | TriggerRule::OneDone => {
             }
@@ -228,7 +235,8 @@ impl Driver {
         let recorded = self.run.recorded().into_iter().filter_map(|(key, instance)| {
             let Instance { state, try_number, tries_before, interruptions, outcome, .. } = instance;
             let only_ready = state == Some(State::Queued) && !self.started.contains(&(key, try_number));
-            let recorded = match only_ready && instance.tries() == 1 && !queued {
+            // Whoever marks or clears a task alone leaves what is ready behind it: that does not follow from the rest.
+            let recorded = match only_ready && !self.torn && instance.tries() == 1 && !queued {
                 true => Instance::recorded(None, tries_before, tries_before, 0, None),
                 false => Instance::recorded(state, try_number, tries_before, interruptions, outcome),
             };
@@ -265,9 +273,14 @@ impl Driver {
         let all: Vec<Key> = self.keys().collect();
         let Some(&key) = all.get(usize::from(choice / 8) * 7 % all.len().max(1)) else { return };
         match choice % 8 {
-            0 => self.clear(&[key]),
-            1 => self.clear(&self.run.whole_calls(&self.run.with_setups(&[key]))),
-            2 => self.clear(&self.run.failed()),
+            what @ 0..=2 => {
+                self.torn = true;
+                self.clear(&match what {
+                    0 => vec![key],
+                    1 => self.run.whole_calls(&self.run.with_setups(&[key])),
+                    _ => self.run.failed(),
+                });
+            }
             3 | 4 => {
                 let mut keys = self.run.downstream(&[key]);
                 keys.push(key);
@@ -279,7 +292,7 @@ impl Driver {
                 let mut commands = vec![];
                 match self.run.step(Event::Mark(key, mark), &mut commands) {
                     Ok(()) => {
-                        self.meddled = true;
+                        (self.meddled, self.torn) = (true, true);
                         self.take(commands);
                         assert_eq!(self.state(key), Some(mark.end()));
                     }
