@@ -8,6 +8,7 @@ mod mixed;
 mod names;
 mod served;
 mod setups;
+mod wire;
 
 use std::time::Duration;
 
@@ -210,4 +211,5 @@ coworks_biz::main![
     mixed::careful,
     mixed::parcel,
     mixed::again,
+    wire::weighs,
 ];

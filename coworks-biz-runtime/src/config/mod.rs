@@ -46,6 +46,9 @@ pub struct Config {
     pub bucket: String,
     /// Where results of asynchronous calls are.
     pub s3: S3,
+    /// Whether calls say by a `traceparent` to which run they belong (`COWORKS_BIZ_TRACEPARENT`,
+    /// `traceparent`); off by default.
+    pub traceparent: bool,
     /// Whether the proxy that the environment names is used. Services on this machine need none.
     pub proxy: bool,
     /// What e-mail goes through (`COWORKS_SMTP_URL`, `smtp_url`, with `COWORKS_SMTP_FROM`, `smtp_from`);
@@ -190,6 +193,7 @@ struct File {
     smtp_from: Option<String>,
     webhook_url: Option<String>,
     retention: Option<String>,
+    traceparent: Option<bool>,
 }
 
 impl File {
@@ -246,6 +250,18 @@ impl Config {
                 });
             }
         };
+        let traceparent = match env.get("COWORKS_BIZ_TRACEPARENT").as_deref() {
+            None => file.traceparent.unwrap_or(false),
+            Some("on") => true,
+            Some("off") => false,
+            Some(other) => {
+                return Err(ConfigError::Value {
+                    name: "COWORKS_BIZ_TRACEPARENT",
+                    value: other.to_owned(),
+                    wanted: "`on` or `off`",
+                });
+            }
+        };
         let secrets = Secrets::new(env.clone());
         let db = flags.db.or_else(|| env.get("COWORKS_BIZ_DB").map(PathBuf::from)).or(file.db);
         Ok(Self {
@@ -262,6 +278,7 @@ impl Config {
                     .iter()
                     .any(|name| env.get(name).is_some()),
             },
+            traceparent,
             proxy: true,
             smtp: Smtp::load(env, &secrets, (file.smtp_url, file.smtp_from))?,
             webhook: WebhookTarget::load(env, &secrets, file.webhook_url)?,
@@ -288,7 +305,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_environment_over_file_over_defaults() {
-        let (_dir, path) = file("db = 'file.db'\nbucket = 'of-the-file'\nparallelism = 3\n");
+        let (_dir, path) =
+            file("db = 'file.db'\nbucket = 'of-the-file'\nparallelism = 3\ntraceparent = true\n");
         let flags = Flags { db: Some("flag.db".into()), parallelism: None };
         let env = env(&[("COWORKS_BIZ_DB", "env.db"), ("COWORKS_BIZ_PARALLELISM", "4")]);
         let config = Config::from(flags, &env, &path).unwrap();
@@ -296,6 +314,9 @@ mod tests {
         assert_eq!(config.parallelism, 4);
         assert_eq!(config.bucket, "of-the-file");
         assert_eq!(config.durability, Durability::Step);
+        assert!(config.traceparent);
+        let off = Environment::from(|name| (name == "COWORKS_BIZ_TRACEPARENT").then(|| "off".into()));
+        assert!(!Config::from(Flags::default(), &off, &path).unwrap().traceparent);
     }
 
     #[test]
@@ -309,6 +330,10 @@ mod tests {
         assert_eq!(
             bad(&[("COWORKS_BIZ_DURABILITY", "max")]),
             "COWORKS_BIZ_DURABILITY is `max`; it must be `step`, `run` or `relaxed`"
+        );
+        assert_eq!(
+            bad(&[("COWORKS_BIZ_TRACEPARENT", "yes")]),
+            "COWORKS_BIZ_TRACEPARENT is `yes`; it must be `on` or `off`"
         );
     }
 

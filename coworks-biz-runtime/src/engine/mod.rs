@@ -20,6 +20,7 @@ mod live;
 mod message;
 mod orders;
 mod outbox;
+mod outlook;
 mod past;
 mod refusal;
 mod slots;

@@ -19,10 +19,7 @@ use crate::config::Secrets;
 use crate::dag::Kind;
 use crate::error::{Error, Result};
 use crate::run::Ending;
-use crate::value::{Json, RETURN_VALUE};
-
-/// The largest output of a task, in bytes of JSON.
-pub const LARGEST_OUTPUT: usize = 64 * 1024 * 1024;
+use crate::value::{Json, LARGEST, RETURN_VALUE};
 
 /// How long records of a long attempt stay in memory before the host gets them.
 const LOG_DELAY: Duration = Duration::from_secs(1);
@@ -56,6 +53,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         }
         Ok(outcome)
     });
+    let answered = result.as_ref().err().and_then(Error::status);
     let (ending, error, outcome) = match result {
         Ok(outcome) => (outcome.ending(), None, outcome),
         Err(error) => {
@@ -66,7 +64,16 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         }
     };
     let Outcome { xcoms, wait, delete, items, .. } = outcome;
-    End { ending, error, xcoms, items: items.unwrap_or_default(), wait, delete, log: log.take_all() }
+    End {
+        ending,
+        error,
+        answered,
+        xcoms,
+        items: items.unwrap_or_default(),
+        wait,
+        delete,
+        log: log.take_all(),
+    }
 }
 
 async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result<Outcome> {
@@ -85,7 +92,7 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
         }
         Body::Call { call, arguments } => {
             let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
-            let who = attempt.run.identity(context.task_id, attempt.map_index, attempt.generation);
+            let who = attempt.run.identity(context.task_id, attempt);
             let call_it = host.services().call(call, &arguments, &who, attempt.last_try);
             let answer = within(limit, true, call_it).await?;
             outcome.push("cws_name", Json::encode(&call.service.name())?);
@@ -207,11 +214,11 @@ pub(super) fn context(
 
 /// Refuses what must not be stored: a secret, or more than a database should hold.
 fn storable(secrets: &Secrets, key: impl Display, value: &Json) -> Result<()> {
-    if value.as_str().len() > LARGEST_OUTPUT {
+    if value.as_str().len() > LARGEST {
         let size = value.as_str().len() >> 20;
         return Err(Error::fatal(format!(
             "`{key}` has {size} MiB, and a task may pass on {} MiB: store it elsewhere and pass on where",
-            LARGEST_OUTPUT >> 20
+            LARGEST >> 20
         )));
     }
     match secrets.find_in(value) {

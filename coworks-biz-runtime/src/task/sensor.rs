@@ -14,7 +14,7 @@ pub(super) async fn poke(
     attempt: &Attempt,
     services: &Client,
 ) -> Result<Outcome> {
-    let mut who = attempt.run.identity(attempt.node().task_id, attempt.map_index, attempt.generation);
+    let mut who = attempt.run.identity(attempt.node().task_id, attempt);
     // Each is a question of its own: a service that knows the key would give the old answer again.
     who.idempotency_key.push_str(&format!(".{}", Utc::now().timestamp_micros()));
     let answer = services.call(&sensor.call, arguments, &who, false).await;

@@ -6,17 +6,16 @@ use std::time::Duration;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response};
 
+use super::asked::{Asked, CONNECT_TIMEOUT, Origin};
 use super::directory::{Directory, Found};
+use super::intake::{Body, Intake, Want};
 use super::reply::{self, Answer, Raw, Wanted, kept};
 use super::request::{Headers, Target};
-use super::service::{Profile, api_url};
+use super::service::{Profile, api_url, without_credentials};
 use super::{Address, Arguments, Call, Given, Identity, Token};
 use crate::config::{Config, Secret, Secrets, secret};
 use crate::error::{Error, Result, chain};
-use crate::value::Object;
-
-/// The largest answer that is taken, in bytes.
-const LARGEST: usize = 64 * 1024 * 1024;
+use crate::value::{Object, Type};
 
 /// No service makes a task wait longer than this before its next try.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
@@ -25,7 +24,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 pub(crate) fn http(config: &Config) -> Result<reqwest::Client> {
     let mut http = reqwest::Client::builder()
         .user_agent(concat!("coworks-biz/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(10))
+        .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::custom(redirect))
         .referer(false);
     if !config.proxy {
@@ -40,6 +39,7 @@ pub struct Client {
     http: reqwest::Client,
     gateway: Option<String>,
     bucket: String,
+    traced: bool,
     directory: Directory,
     secrets: Arc<Secrets>,
     #[cfg(feature = "s3")]
@@ -55,6 +55,7 @@ impl Client {
             http,
             gateway: config.gateway_url.clone(),
             bucket: config.bucket.clone(),
+            traced: config.traceparent,
             secrets: Arc::clone(&config.secrets),
             #[cfg(feature = "s3")]
             s3: (config.s3.clone(), tokio::sync::OnceCell::new()),
@@ -90,10 +91,12 @@ impl Client {
         who: &Identity,
         last_try: bool,
     ) -> Result<Answer> {
-        let (what, received) = self.exchange(call, arguments, who, None).await?;
-        let wanted = Wanted { output: call.output.as_ref(), last_try, what: &what, log: None };
-        let answer = received.raw().answer(&wanted)?;
-        tracing::info!("{} with {} bytes", received.status, received.body.len());
+        let (asked, received) = self.exchange(call, arguments, who, None).await?;
+        let (status, size) = (received.status, received.body.size());
+        let wanted =
+            Wanted { output: call.output.as_ref(), last_try, asked: &asked, stored: None, log: None };
+        let answer = received.answer(&wanted)?;
+        tracing::info!("{status} with {size} bytes");
         Ok(answer)
     }
 
@@ -105,9 +108,11 @@ impl Client {
         who: &Identity,
         result: &Object,
     ) -> Result<()> {
-        let (what, received) = self.exchange(call, arguments, who, Some(result)).await?;
-        received.raw().answer(&Wanted { output: None, last_try: false, what: &what, log: None })?;
-        tracing::info!("accepted with {}", received.status);
+        let (asked, received) = self.exchange(call, arguments, who, Some(result)).await?;
+        let status = received.status;
+        let wanted = Wanted { output: None, last_try: false, asked: &asked, stored: None, log: None };
+        received.answer(&wanted)?;
+        tracing::info!("accepted with {status}");
         Ok(())
     }
 
@@ -119,21 +124,23 @@ impl Client {
         arguments: &Arguments,
         who: &Identity,
         result: Option<&Object>,
-    ) -> Result<(String, Received)> {
+    ) -> Result<(Asked, Received)> {
+        // What is accepted says nothing more.
+        let output = call.output.as_ref().filter(|_| result.is_none());
         let profile = call.service.profile();
         let mut place = self.place(&profile.address).await?;
         let mut again = false;
         loop {
-            let (what, request) = self.request(call, arguments, who, result, &profile, &place)?;
-            tracing::info!("{what}");
+            let (asked, request) = self.request(call, arguments, who, result, &profile, &place)?;
+            tracing::info!("{asked}");
             if let Some(object) = result {
                 tracing::debug!("the answer goes to {object}");
             }
-            let received = self.send(request, &what).await;
+            let received = send(request, &asked, output).await;
             if let (true, Ok(Received { status, body, .. })) = (call.log_response, &received) {
-                reply::tell(*status, body, &self.secrets);
+                reply::tell(*status, body.size(), body.beginning(), &self.secrets);
             }
-            let Place::Found(found) = &place else { return Ok((what, received?)) };
+            let Place::Found(found) = &place else { return Ok((asked, received?)) };
             let refused = matches!(received, Ok(Received { status: 401 | 403, .. }));
             if refused || received.is_err() {
                 self.directory.forget(found);
@@ -149,7 +156,7 @@ impl Client {
                     Ok(_) | Err(_) => {}
                 }
             }
-            return Ok((what, received?));
+            return Ok((asked, received?));
         }
     }
 
@@ -173,14 +180,14 @@ impl Client {
         result: Option<&Object>,
         profile: &Profile,
         place: &Place,
-    ) -> Result<(String, RequestBuilder)> {
+    ) -> Result<(Asked, RequestBuilder)> {
         let secrets = &self.secrets;
         let path = arguments.path.as_deref().unwrap_or(call.path);
         let Target { url, shown } = Target::new(place.url(), path, &arguments.query, secrets)?;
         let method = reqwest::Method::from_bytes(call.method.as_str().as_bytes())
             .map_err(|e| Error::fatal(format!("{}: {e}", call.method)))?;
         let content_type = arguments.body.as_ref().map_or("application/json", |body| body.content_type);
-        let mut headers = Headers::of_call(call.accept, content_type, who)?;
+        let mut headers = Headers::of_call(call.accept, content_type, who, self.traced)?;
         headers.extend(&profile.headers, secrets)?;
         headers.extend(&arguments.headers, secrets)?;
         let of_call = match (&arguments.token, call.token) {
@@ -190,6 +197,8 @@ impl Client {
             (None, Token::Secret(name)) => Some(secret(name).into()),
             (None, Token::OfService) => profile.token.clone().or_else(|| place.token()),
         };
+        let origin =
+            Origin::of(arguments.token.as_ref(), call, profile.token.is_some(), place.token().is_some());
         if let Some(token) = of_call {
             headers.authorize(&token.resolve(secrets)?.text, secrets)?;
         }
@@ -200,33 +209,27 @@ impl Client {
         if let Some(body) = &arguments.body {
             request = request.body(body.bytes.clone());
         }
-        Ok((format!("{} {shown}", call.method), request))
+        let asked = Asked::new(format!("{} {shown}", call.method), call, result.is_some(), secrets)
+            .of(profile.address.to_string(), place.found())
+            .with(origin, content_type);
+        Ok((asked, request))
     }
+}
 
-    async fn send(&self, request: RequestBuilder, what: &str) -> Result<Received> {
-        // The error's own text repeats the URL, which `what` has told.
-        let fault = |e: reqwest::Error| {
-            // What cannot even be written down will not be better next time.
-            let hopeless = e.is_builder() || e.is_redirect();
-            let text = format!("{what} got no answer: {}", chain(&e.without_url()));
-            if hopeless { Error::fatal(text) } else { Error::msg(text) }
-        };
-        let mut response = request.send().await.map_err(fault)?;
-        let status = response.status().as_u16();
-        let retry_after = retry_after(&response);
-        let headers = response.headers().iter();
-        let headers = kept(
-            headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into())),
-        );
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(fault)? {
-            if body.len() + chunk.len() > LARGEST {
-                return Err(Error::fatal(format!("{what} answered with more than {} MiB", LARGEST >> 20)));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Received { status, headers, retry_after, body })
+/// Sends a request, and takes in as much of the answer as the output wants.
+async fn send(request: RequestBuilder, asked: &Asked, output: Option<&Type>) -> Result<Received> {
+    let mut response = request.send().await.map_err(|e| asked.fault(e, None))?;
+    let status = response.status().as_u16();
+    let retry_after = retry_after(&response);
+    let headers = response.headers().iter();
+    let headers =
+        kept(headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into())));
+    let too_large = |e| Error::fatal(format!("{asked} answered {status} with {e}"));
+    let mut body = Intake::new(Want::of(status, output), response.content_length()).map_err(too_large)?;
+    while let Some(chunk) = response.chunk().await.map_err(|e| asked.fault(e, Some(status)))? {
+        body.push(&chunk).map_err(too_large)?;
     }
+    Ok(Received { status, headers, retry_after, body: body.finish() })
 }
 
 /// Where a service is: by its own address, or as the directory says.
@@ -250,6 +253,14 @@ impl Place {
             Self::Found(found) => found.token.clone().map(Given::Hidden),
         }
     }
+
+    /// Where the directory says that it is, where it was asked.
+    fn found(&self) -> Option<String> {
+        match self {
+            Self::Known(_) => None,
+            Self::Found(found) => Some(without_credentials(&found.url).into_owned()),
+        }
+    }
 }
 
 /// An answer as it came.
@@ -258,13 +269,13 @@ struct Received {
     status: u16,
     headers: reply::Headers,
     retry_after: Option<Duration>,
-    body: Vec<u8>,
+    body: Body,
 }
 
 impl Received {
-    fn raw(&self) -> Raw<'_> {
+    fn answer(self, wanted: &Wanted<'_>) -> Result<Answer> {
         let Self { status, headers, retry_after, body } = self;
-        Raw { status: *status, headers, retry_after: *retry_after, body }
+        Raw { status, headers: &headers, retry_after, body }.answer(wanted)
     }
 }
 

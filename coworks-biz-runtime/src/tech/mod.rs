@@ -2,10 +2,13 @@
 //! whose results are left in S3.
 
 mod arguments;
+mod asked;
 mod call;
 mod client;
 mod data;
 mod directory;
+mod envelope;
+mod intake;
 mod parameter;
 mod path;
 mod reply;
@@ -15,13 +18,16 @@ mod results;
 mod service;
 
 pub use self::arguments::Arguments;
+pub use self::asked::Asked;
 pub use self::call::{AsyncCall, Call, DEFAULT_REGION, Identity, Method, SensorCall, Token};
 pub use self::client::Client;
 pub(crate) use self::client::{http, retry_after};
 pub use self::data::{Data, Form, IntoData};
+pub use self::envelope::{Unread, read_envelope};
+pub use self::intake::Body;
 pub use self::parameter::{Given, Parameter};
 pub(crate) use self::reply::transient;
-pub use self::reply::{Answer, Unread, Wanted, read_envelope};
+pub use self::reply::{Answer, Wanted};
 #[cfg(feature = "s3")]
 pub use self::results::{Look, Results};
 pub use self::service::{Address, Service, TechService};

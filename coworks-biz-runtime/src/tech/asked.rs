@@ -1,0 +1,276 @@
+//! What was asked, in words: for who reads why a call has failed, and what to do about it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use humantime::format_duration;
+
+use super::{Call, Given, Token};
+use crate::config::Secrets;
+use crate::error::{Error, chain};
+use crate::value::excerpt;
+
+/// How long it may take until a connection is there.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A text is searched for secrets up to here before it is cut to what a message shows.
+const SEARCHED: usize = 64 << 10;
+
+/// A request as messages speak of it. There is no secret in it.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The verb and the address.
+    line: String,
+    /// The name of the service, where the address does not tell it.
+    service: Option<String>,
+    token: Origin,
+    /// Where the directory says that the service is, where it was asked.
+    found: Option<String>,
+    content_type: String,
+    timeout: Duration,
+    asynchronous: bool,
+    secrets: Arc<Secrets>,
+}
+
+/// Where a token is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// There is none: `no_auth`.
+    NoAuth,
+    /// There is none: the service has none to give.
+    NoneGiven,
+    /// It stands in the source.
+    Source,
+    /// `secret("NAME")`.
+    Secret(String),
+    /// `var("NAME")`.
+    Variable(String),
+    /// It was computed by an expression.
+    Computed,
+    /// The type of the service gives it.
+    Service,
+    /// The directory gives it.
+    Directory,
+}
+
+impl Origin {
+    /// Where this token of a call is from, or of the service where it has none of its own.
+    pub(super) fn of(own: Option<&Given>, call: &Call, of_service: bool, of_directory: bool) -> Self {
+        match (own, call.token) {
+            (Some(Given::Secret(name)), _) => Self::Secret(name.name().to_owned()),
+            (Some(Given::Variable(name)), _) => Self::Variable(name.name().to_owned()),
+            (Some(Given::Text(_) | Given::Hidden(_)), _) => Self::Computed,
+            (None, Token::None) => Self::NoAuth,
+            (None, Token::Literal(_)) => Self::Source,
+            (None, Token::Secret(name)) => Self::Secret(name.to_owned()),
+            (None, Token::OfService) if of_service => Self::Service,
+            (None, Token::OfService) if of_directory => Self::Directory,
+            (None, Token::OfService) => Self::NoneGiven,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAuth => f.write_str("it was sent without a token, as `no_auth` says"),
+            Self::NoneGiven => {
+                f.write_str("it was sent without a token: neither the call nor the service has one")
+            }
+            Self::Source => f.write_str("its token stands in the source of the call"),
+            Self::Secret(name) => write!(f, "its token is `secret(\"{name}\")`"),
+            Self::Variable(name) => write!(f, "its token is `var(\"{name}\")`"),
+            Self::Computed => f.write_str("its token is what the call computes"),
+            Self::Service => f.write_str("its token is that of the `TechService`"),
+            Self::Directory => f.write_str("its token is the directory's"),
+        }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)?;
+        match &self.service {
+            Some(service) => write!(f, " of `{service}`"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Asked {
+    pub(super) fn new(line: String, call: &Call, asynchronous: bool, secrets: &Arc<Secrets>) -> Self {
+        Self {
+            line,
+            service: None,
+            token: Origin::NoAuth,
+            found: None,
+            content_type: String::new(),
+            timeout: call.request_timeout,
+            asynchronous,
+            secrets: Arc::clone(secrets),
+        }
+    }
+
+    /// The call whose answer was left for us.
+    pub fn stored(call: &Call, secrets: &Arc<Secrets>) -> Self {
+        let line = format!("{} {}", call.method, call.path);
+        Self { service: Some(call.service.name()), ..Self::new(line, call, true, secrets) }
+    }
+
+    /// The same, by the service `name`. The directory said that it is at `found`.
+    pub(super) fn of(mut self, name: String, found: Option<String>) -> Self {
+        self.service = (!self.line.contains(&name)).then_some(name);
+        self.found = found;
+        self
+    }
+
+    /// The same, with this token and a body of this type.
+    pub(super) fn with(mut self, token: Origin, content_type: &str) -> Self {
+        self.token = token;
+        self.content_type = content_type.to_owned();
+        self
+    }
+
+    /// The beginning of a text that came, as many characters of it as a message shows. Half a secret
+    /// would not be known as one: it is looked for before.
+    pub(super) fn cut(&self, text: &str, limit: usize) -> String {
+        excerpt(&self.secrets.scrub(&excerpt(text, SEARCHED)), limit)
+    }
+
+    /// What to make of a refusal, where more can be said than what was answered.
+    pub(super) fn hint(&self, status: u16, body: &str) -> Option<String> {
+        let directory = || self.found.as_ref().map(|url| format!("the directory says that it is at {url}"));
+        let hint: Cow<str> = match status {
+            403 if body.contains("Missing Authentication Token") => {
+                let found = directory().map(|found| format!("; {found}")).unwrap_or_default();
+                format!(
+                    "a gateway says so of a path or a method that it does not have: look at both, and at the stage{found}"
+                )
+                .into()
+            }
+            401 | 403 => self.token.to_string().into(),
+            404 => directory()?.into(),
+            415 => {
+                let sent = &self.content_type;
+                format!("it was sent as `{sent}`: `json = ..` sends JSON, and a header `Content-Type` says what else it is")
+                    .into()
+            }
+            504 if !self.asynchronous => {
+                "a gateway gives up after 29s: `tech!(async ..)` calls what takes longer".into()
+            }
+            _ => return None,
+        };
+        Some(hint.into_owned())
+    }
+
+    /// Why there is no answer, or not all of one: `status` is that of an answer that broke off.
+    pub(super) fn fault(&self, error: reqwest::Error, status: Option<u16>) -> Error {
+        // What cannot even be written down will not be better next time.
+        let hopeless = error.is_builder() || error.is_redirect();
+        // The error's own text repeats the URL, which this tells.
+        let error = error.without_url();
+        let begun = match status {
+            Some(status) => format!("{self} answered {status}, and broke off: "),
+            None => format!("{self} got no answer: "),
+        };
+        let mut text = begun + &self.cause(&error);
+        if let (true, Some(found)) = (error.is_connect(), &self.found) {
+            text.push_str(&format!(" (the directory says that it is at {found})"));
+        }
+        if hopeless { Error::fatal(text) } else { Error::msg(text) }
+    }
+
+    fn cause(&self, error: &reqwest::Error) -> String {
+        let why = chain(error);
+        if error.is_timeout() && error.is_connect() {
+            let limit = format_duration(CONNECT_TIMEOUT);
+            return format!("no connection within {limit}, which is what connecting may take");
+        }
+        if error.is_timeout() {
+            let limit = format_duration(self.timeout);
+            let longer =
+                if self.asynchronous { "" } else { ", and `tech!(async ..)` waits without a connection" };
+            return format!("not there within {limit}; `request_timeout` gives it more{longer}");
+        }
+        if let Some(io) = cause::<io::Error>(error)
+            && error.is_connect()
+            && io.kind() == io::ErrorKind::ConnectionRefused
+        {
+            return format!("nobody listens there ({io})");
+        }
+        if why.contains("dns error") {
+            return format!("no such host is known: {}", last(error));
+        }
+        if why.contains("UnknownIssuer") {
+            return "its certificate is of an issuer that is not trusted here: add that to the certificates of the \
+                    system, or to the file that SSL_CERT_FILE names"
+                .to_owned();
+        }
+        why
+    }
+
+    /// A request with this line, for tests.
+    #[cfg(test)]
+    pub(crate) fn example(line: &str) -> Self {
+        Self {
+            line: line.to_owned(),
+            service: None,
+            token: Origin::NoAuth,
+            found: None,
+            content_type: "application/json".to_owned(),
+            timeout: Duration::from_secs(30),
+            asynchronous: false,
+            secrets: Arc::new(Secrets::new(crate::config::Environment::from(|_| None))),
+        }
+    }
+}
+
+/// The last cause of this type. One may be wrapped in others that are of the same type.
+fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<E>())
+        .last()
+}
+
+fn last(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_says_what_a_status_means_here() {
+        let asked = Asked::example("GET http://x/");
+        let hint = |token: Origin, status, body| Asked { token, ..asked.clone() }.hint(status, body);
+        let secret = || Origin::Secret("KEY".into());
+        assert_eq!(hint(secret(), 403, "no").as_deref(), Some("its token is `secret(\"KEY\")`"));
+        assert_eq!(
+            hint(Origin::NoAuth, 401, "").as_deref(),
+            Some("it was sent without a token, as `no_auth` says")
+        );
+        let missing = hint(secret(), 403, r#"{"message":"Missing Authentication Token"}"#).unwrap();
+        assert!(missing.starts_with("a gateway says so of a path") && !missing.contains("KEY"), "{missing}");
+        assert_eq!(hint(secret(), 404, ""), None);
+        assert_eq!(hint(secret(), 500, ""), None);
+        let found = Asked { found: Some("http://h".into()), ..asked.clone() };
+        assert_eq!(found.hint(404, "").as_deref(), Some("the directory says that it is at http://h"));
+        assert!(asked.hint(504, "").unwrap().contains("29s"));
+        assert_eq!(Asked { asynchronous: true, ..asked }.hint(504, ""), None);
+    }
+
+    #[test]
+    fn no_half_of_a_secret_is_shown() {
+        let asked = Asked::example("GET http://x/");
+        asked.secrets.hide("very-secret");
+        let text = format!("{}very-secret", "x".repeat(115));
+        assert_eq!(asked.cut(&text, 120), format!("{}***", "x".repeat(115)));
+    }
+}
