@@ -16,3 +16,4 @@ mod refusals;
 mod sensors;
 mod serving;
 mod setups;
+mod wire;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use super::{Call, Given, Token};
+use super::{Address, Call, Given, Token};
 use crate::config::Secrets;
 use crate::error::{Error, chain};
 use crate::value::excerpt;
@@ -22,9 +22,9 @@ const SEARCHED: usize = 64 << 10;
 /// A request as messages speak of it. There is no secret in it.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// The verb and the address.
+    /// The verb and the address; empty where they are not known any more.
     line: String,
-    /// The name of the service, where the address does not tell it.
+    /// The name of the service; `None` where it has none but its address.
     service: Option<String>,
     token: Origin,
     /// Where the directory says that the service is, where it was asked.
@@ -92,10 +92,10 @@ impl fmt::Display for Origin {
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.line)?;
-        match &self.service {
-            Some(service) => write!(f, " of `{service}`"),
-            None => Ok(()),
+        match (&*self.line, &self.service) {
+            ("", Some(service)) => write!(f, "`{service}`"),
+            (line, Some(service)) => write!(f, "{line} of `{service}`"),
+            (line, None) => f.write_str(line),
         }
     }
 }
@@ -116,13 +116,15 @@ impl Asked {
 
     /// The call whose answer was left for us.
     pub fn stored(call: &Call, secrets: &Arc<Secrets>) -> Self {
-        let line = format!("{} {}", call.method, call.path);
-        Self { service: Some(call.service.name()), ..Self::new(line, call, true, secrets) }
+        Self { service: Some(call.service.name()), ..Self::new(String::new(), call, true, secrets) }
     }
 
-    /// The same, by the service `name`. The directory said that it is at `found`.
-    pub(super) fn of(mut self, name: String, found: Option<String>) -> Self {
-        self.service = (!self.line.contains(&name)).then_some(name);
+    /// The same, of the service there. The directory said that it is at `found`.
+    pub(super) fn of(mut self, address: &Address, found: Option<String>) -> Self {
+        self.service = match address {
+            Address::Api { .. } | Address::Named { .. } => Some(address.to_string()),
+            Address::Url(_) => None,
+        };
         self.found = found;
         self
     }
@@ -184,32 +186,9 @@ impl Asked {
     }
 
     fn cause(&self, error: &reqwest::Error) -> String {
-        let why = chain(error);
-        if error.is_timeout() && error.is_connect() {
-            let limit = format_duration(CONNECT_TIMEOUT);
-            return format!("no connection within {limit}, which is what connecting may take");
-        }
-        if error.is_timeout() {
-            let limit = format_duration(self.timeout);
-            let longer =
-                if self.asynchronous { "" } else { ", and `tech!(async ..)` waits without a connection" };
-            return format!("not there within {limit}; `request_timeout` gives it more{longer}");
-        }
-        if let Some(io) = cause::<io::Error>(error)
-            && error.is_connect()
-            && io.kind() == io::ErrorKind::ConnectionRefused
-        {
-            return format!("nobody listens there ({io})");
-        }
-        if why.contains("dns error") {
-            return format!("no such host is known: {}", last(error));
-        }
-        if why.contains("UnknownIssuer") {
-            return "its certificate is of an issuer that is not trusted here: add that to the certificates of the \
-                    system, or to the file that SSL_CERT_FILE names"
-                .to_owned();
-        }
-        why
+        let longer =
+            if self.asynchronous { "" } else { ", and `tech!(async ..)` waits without a connection" };
+        why(error, self.timeout, &format!("; `request_timeout` gives it more{longer}"))
     }
 
     /// A request with this line, for tests.
@@ -226,6 +205,38 @@ impl Asked {
             secrets: Arc::new(Secrets::new(crate::config::Environment::from(|_| None))),
         }
     }
+}
+
+/// Why a request has failed that may take as long as `limit`; `longer` says how to give it more.
+pub(super) fn why(error: &reqwest::Error, limit: Duration, longer: &str) -> String {
+    let all = chain(error);
+    if error.is_timeout() && error.is_connect() {
+        return format!(
+            "no connection within {}, which is what connecting may take",
+            format_duration(CONNECT_TIMEOUT)
+        );
+    }
+    if error.is_timeout() {
+        return format!("not there within {}{longer}", format_duration(limit));
+    }
+    if let Some(io) = cause::<io::Error>(error)
+        && error.is_connect()
+        && io.kind() == io::ErrorKind::ConnectionRefused
+    {
+        return format!("nobody listens there ({io})");
+    }
+    if all.contains("dns error") {
+        return format!("no such host is known: {}", last(error));
+    }
+    if all.contains("UnknownIssuer") || all.contains("BadSignature") {
+        return "its certificate is of an issuer that is not trusted here: add that to the certificates of the \
+                system, or to the file that SSL_CERT_FILE names"
+            .to_owned();
+    }
+    if all.contains("tunnel error") {
+        return format!("the proxy of the environment (HTTPS_PROXY) leads nowhere: {all}");
+    }
+    all
 }
 
 /// The last cause of this type. One may be wrapped in others that are of the same type.
@@ -264,6 +275,29 @@ mod tests {
         assert_eq!(found.hint(404, "").as_deref(), Some("the directory says that it is at http://h"));
         assert!(asked.hint(504, "").unwrap().contains("29s"));
         assert_eq!(Asked { asynchronous: true, ..asked }.hint(504, ""), None);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_come_about_is_told_apart_from_a_slow_answer() {
+        // Nobody accepts, and the queue is full: the next one waits.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let _listener = socket.listen(1).unwrap();
+        let short = Duration::from_millis(200);
+        let mut queue = Vec::new();
+        while let Ok(Ok(stream)) = tokio::time::timeout(short, tokio::net::TcpStream::connect(address)).await
+        {
+            queue.push(stream);
+        }
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(short).build().unwrap();
+        let request = http.get(format!("http://{address}")).timeout(Duration::from_secs(60));
+        let error = Asked::example("GET http://x/").fault(request.send().await.unwrap_err(), None);
+        assert_eq!(
+            error.to_string(),
+            "GET http://x/ got no answer: no connection within 10s, which is what connecting may take"
+        );
+        assert!(!error.is_fatal());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
 
 use super::asked::{Asked, CONNECT_TIMEOUT, Origin};
@@ -12,7 +12,7 @@ use super::intake::{Body, Intake, Want};
 use super::reply::{self, Answer, Raw, Wanted, kept};
 use super::request::{Headers, Target};
 use super::service::{Profile, api_url, without_credentials};
-use super::{Address, Arguments, Call, Given, Identity, Token};
+use super::{Address, Arguments, Call, Given, Identity, Method, Token};
 use crate::config::{Config, Secret, Secrets, secret};
 use crate::error::{Error, Result, chain};
 use crate::value::{Object, Type};
@@ -91,10 +91,21 @@ impl Client {
         who: &Identity,
         last_try: bool,
     ) -> Result<Answer> {
-        let (asked, received) = self.exchange(call, arguments, who, None).await?;
+        self.call_for(call.output.as_ref(), call, arguments, who, last_try).await
+    }
+
+    /// The same for an output of this type, whatever that of the call is.
+    pub(crate) async fn call_for(
+        &self,
+        output: Option<&Type>,
+        call: &Call,
+        arguments: &Arguments,
+        who: &Identity,
+        last_try: bool,
+    ) -> Result<Answer> {
+        let (asked, received) = self.exchange(call, arguments, who, output, None).await?;
         let (status, size) = (received.status, received.body.size());
-        let wanted =
-            Wanted { output: call.output.as_ref(), last_try, asked: &asked, stored: None, log: None };
+        let wanted = Wanted { output, last_try, asked: &asked, stored: None, log: None };
         let answer = received.answer(&wanted)?;
         tracing::info!("{status} with {size} bytes");
         Ok(answer)
@@ -108,7 +119,7 @@ impl Client {
         who: &Identity,
         result: &Object,
     ) -> Result<()> {
-        let (asked, received) = self.exchange(call, arguments, who, Some(result)).await?;
+        let (asked, received) = self.exchange(call, arguments, who, None, Some(result)).await?;
         let status = received.status;
         let wanted = Wanted { output: None, last_try: false, asked: &asked, stored: None, log: None };
         received.answer(&wanted)?;
@@ -123,10 +134,9 @@ impl Client {
         call: &Call,
         arguments: &Arguments,
         who: &Identity,
+        output: Option<&Type>,
         result: Option<&Object>,
     ) -> Result<(Asked, Received)> {
-        // What is accepted says nothing more.
-        let output = call.output.as_ref().filter(|_| result.is_none());
         let profile = call.service.profile();
         let mut place = self.place(&profile.address).await?;
         let mut again = false;
@@ -206,11 +216,14 @@ impl Client {
             headers.leave_at(object)?;
         }
         let mut request = self.http.request(method, url).timeout(call.request_timeout).headers(headers.0);
-        if let Some(body) = &arguments.body {
-            request = request.body(body.bytes.clone());
+        match (&arguments.body, call.method) {
+            (Some(body), _) => request = request.body(body.bytes.clone()),
+            // A body is expected of these; as Python does, they say that there is none.
+            (None, Method::Post | Method::Put | Method::Patch) => request = request.header(CONTENT_LENGTH, 0),
+            (None, _) => {}
         }
         let asked = Asked::new(format!("{} {shown}", call.method), call, result.is_some(), secrets)
-            .of(profile.address.to_string(), place.found())
+            .of(&profile.address, place.found())
             .with(origin, content_type);
         Ok((asked, request))
     }
@@ -225,9 +238,17 @@ async fn send(request: RequestBuilder, asked: &Asked, output: Option<&Type>) -> 
     let headers =
         kept(headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into())));
     let too_large = |e| Error::fatal(format!("{asked} answered {status} with {e}"));
-    let mut body = Intake::new(Want::of(status, output), response.content_length()).map_err(too_large)?;
-    while let Some(chunk) = response.chunk().await.map_err(|e| asked.fault(e, Some(status)))? {
-        body.push(&chunk).map_err(too_large)?;
+    let want = Want::of(status, output);
+    let mut body = Intake::new(want, response.content_length()).map_err(too_large)?;
+    // Who refuses has said why; what else he says, or does not, changes nothing.
+    let refused = status >= 400 && want == Want::Nothing;
+    while !(refused && body.has_begun()) {
+        match response.chunk().await {
+            Ok(Some(piece)) => body.push(&piece).map_err(too_large)?,
+            Ok(None) => break,
+            Err(_) if refused => break,
+            Err(e) => return Err(asked.fault(e, Some(status))),
+        }
     }
     Ok(Received { status, headers, retry_after, body: body.finish() })
 }

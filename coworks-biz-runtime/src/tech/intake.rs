@@ -162,6 +162,11 @@ impl Intake {
         Ok(())
     }
 
+    /// Whether as much has come as messages and the log may tell.
+    pub(super) fn has_begun(&self) -> bool {
+        self.held.len() >= BEGINNING
+    }
+
     /// All has arrived.
     pub(super) fn finish(self) -> Body {
         let Self { want, size, held, encoder, .. } = self;

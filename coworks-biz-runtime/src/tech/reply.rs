@@ -214,7 +214,10 @@ mod tests {
         {
             let error = sync(status, b"no", Type::of::<String>()).unwrap_err();
             assert_eq!(error.is_fatal(), fatal, "{status}");
-            assert_eq!(error.to_string(), format!("GET http://x/ answered {status}: no"));
+            assert!(
+                error.to_string().starts_with(&format!("GET http://x/ answered {status}: no")),
+                "{error}"
+            );
         }
     }
 
