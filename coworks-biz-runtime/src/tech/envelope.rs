@@ -48,14 +48,19 @@ struct Envelope {
 
 impl Envelope {
     /// The body stays where it is: it may be large. What is no envelope is given back, with the reason.
-    fn open(object: String) -> Result<Self, (String, serde_json::Error)> {
+    fn open(object: String) -> Result<Self, (String, String)> {
+        // A list of four would do as well to what reads it.
+        let is_object = object.trim_ascii_start().starts_with('{');
+        if !is_object && serde_json::from_str::<&RawValue>(&object).is_ok() {
+            return Err((object, "it is no object".to_owned()));
+        }
         let (status, headers, base64, start, end) = match serde_json::from_str::<Written>(&object) {
             Ok(written) => {
                 let body = written.body.get();
                 let start = body.as_ptr() as usize - object.as_ptr() as usize;
                 (written.status, written.headers(), written.base64, start, start + body.len())
             }
-            Err(e) => return Err((object, e)),
+            Err(e) => return Err((object, e.to_string())),
         };
         Ok(Self { status, headers, base64, body: cut(object, start, end) })
     }

@@ -50,6 +50,13 @@ fn stored(case: &str) -> Vec<u8> {
         "truncated" => body("[1, 2, 3]")[..40].to_owned(),
         "truncated-body" => body("[1, 2, 3]")[..47].to_owned(),
         "array" => "[1]".into(),
+        // Each of the four, in their order.
+        "array-of-four" => r#"[200, {}, "x", false]"#.into(),
+        "just-text" => r#""hello""#.into(),
+        "twice" => {
+            r#"{"statusCode": 200, "statusCode": 200, "headers": {}, "body": 1, "isBase64Encoded": false}"#
+                .into()
+        }
         "status-text" => {
             r#"{"statusCode": "200", "headers": {}, "body": 1, "isBase64Encoded": false}"#.into()
         }
@@ -109,12 +116,19 @@ async fn an_object_is_what_the_output_makes_of_it() {
         ))
     };
     let all = |value: Value| [value.clone(), value.clone(), value.clone(), value.clone(), value];
+    // A refusal fails all but a reply.
+    let refused = |status: u16, body: &str, value: Value| {
+        let mut all = all(failed(status, body));
+        all[4] = json!([status, value]);
+        all
+    };
     // What is no envelope to the others is the answer itself to `Bytes`.
     let others = |case: &str, error: Value| {
         let mut all = all(error);
         all[2] = itself(case);
         all
     };
+    let no_envelope = |case: &'static str, why: &str| (case, others(case, unfit(case, why)));
     // Its name, and what it is to `Value`, `String`, `Bytes`, `()` and `Reply<Value>`.
     let cases: Vec<(&str, [Value; 5])> = vec![
         ("text", [done(json!("été")), done(json!("été")), plain("été"), unit(), done(json!("été"))]),
@@ -169,61 +183,27 @@ async fn an_object_is_what_the_output_makes_of_it() {
         ),
         ("header-values", [done(json!(1)), done(json!("1")), plain("1"), unit(), done(json!(1))]),
         ("nul", [done(json!("a\0b")), done(json!("a\0b")), plain("a\0b"), unit(), done(json!("a\0b"))]),
-        ("bad-request", {
-            let mut all = all(failed(400, r#"{"message": "no order"}"#));
-            all[4] = json!([400, {"message": "no order"}]);
-            all
-        }),
-        ("not-found", {
-            let mut all = all(failed(404, "no such page"));
-            all[4] = json!([404, "no such page"]);
-            all
-        }),
-        ("crashed", {
-            let mut all = all(failed(500, "KeyError"));
-            all[4] = json!([500, "KeyError"]);
-            all
-        }),
-        ("base64-error", {
-            let mut all = all(failed(404, "hello"));
-            all[4] = json!([404, "hello"]);
-            all
-        }),
+        ("bad-request", refused(400, r#"{"message": "no order"}"#, json!({"message": "no order"}))),
+        ("not-found", refused(404, "no such page", json!("no such page"))),
+        ("crashed", refused(500, "KeyError", json!("KeyError"))),
+        ("base64-error", refused(404, "hello", json!("hello"))),
         ("empty", others("empty", kept("should hold the answer of `test`, and is empty"))),
-        (
-            "truncated",
-            others("truncated", unfit("truncated", "EOF while parsing a string at line 1 column 40")),
-        ),
-        (
-            "truncated-body",
-            others("truncated-body", unfit("truncated-body", "EOF while parsing a list at line 1 column 47")),
-        ),
-        ("array", others("array", unfit("array", "trailing characters at line 1 column 3"))),
-        (
-            "status-text",
-            others(
-                "status-text",
-                unfit("status-text", "invalid type: string \"200\", expected u16 at line 1 column 20"),
-            ),
-        ),
-        (
+        no_envelope("truncated", "EOF while parsing a string at line 1 column 40"),
+        no_envelope("truncated-body", "EOF while parsing a value at line 1 column 47"),
+        no_envelope("array", "it is no object"),
+        no_envelope("array-of-four", "it is no object"),
+        no_envelope("just-text", "it is no object"),
+        no_envelope("twice", "duplicate field `statusCode` at line 1 column 32"),
+        no_envelope("status-text", "invalid type: string \"200\", expected u16 at line 1 column 20"),
+        no_envelope(
             "more",
-            others(
-                "more",
-                unfit(
-                    "more",
-                    "unknown field `more`, expected one of `statusCode`, `headers`, `body`, `isBase64Encoded` at line 1 column 80",
-                ),
-            ),
+            "unknown field `more`, expected one of `statusCode`, `headers`, `body`, `isBase64Encoded` at line 1 column 78",
         ),
-        ("no-body", others("no-body", unfit("no-body", "missing field `body` at line 1 column 61"))),
-        (
-            "no-flag",
-            others("no-flag", unfit("no-flag", "missing field `isBase64Encoded` at line 1 column 44")),
-        ),
-        ("not-utf8", others("not-utf8", no_text(31))),
-        ("binary", others("binary", no_text(4))),
-        ("prefix", others("prefix", no_text(72))),
+        no_envelope("no-body", "missing field `body` at line 1 column 60"),
+        no_envelope("no-flag", "missing field `isBase64Encoded` at line 1 column 45"),
+        ("not-utf8", others("not-utf8", no_text(stored("not-utf8").len()))),
+        ("binary", others("binary", no_text(stored("binary").len()))),
+        ("prefix", others("prefix", no_text(stored("prefix").len()))),
     ];
     let names: Vec<_> = cases.iter().map(|(name, _)| *name).collect();
     let (_, result) = run(&world, &server.url(), &["left", "--conf", &json!(names).to_string()], &[]).await;
