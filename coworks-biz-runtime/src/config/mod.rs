@@ -25,6 +25,10 @@ pub use self::secrets::{MissingSecret, MissingVariable, Secret, Secrets};
 /// The file that is read from the working directory when it is there.
 pub const FILE: &str = "coworks-biz.toml";
 
+/// What may name a proxy.
+const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
 /// What a binary works with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -51,6 +55,8 @@ pub struct Config {
     pub traceparent: bool,
     /// Whether the proxy that the environment names is used. Services on this machine need none.
     pub proxy: bool,
+    /// The variables that name a proxy, of those that are set, for messages.
+    pub proxies: Vec<&'static str>,
     /// What e-mail goes through (`COWORKS_SMTP_URL`, `smtp_url`, with `COWORKS_SMTP_FROM`, `smtp_from`);
     /// `None` where none is sent.
     pub smtp: Option<Smtp>,
@@ -280,6 +286,7 @@ impl Config {
             },
             traceparent,
             proxy: true,
+            proxies: PROXIES.into_iter().filter(|name| env.get(name).is_some()).collect(),
             smtp: Smtp::load(env, &secrets, (file.smtp_url, file.smtp_from))?,
             webhook: WebhookTarget::load(env, &secrets, file.webhook_url)?,
             retention: retention::load(env, file.retention)?,

@@ -31,8 +31,11 @@ pub(super) fn outlook(live: &Live, key: Key, ending: Ending, answered: Option<u1
             (Retry::Never, Some(status)) => format!("no other try: {status} would be the same next time"),
             (Retry::Never, None) => "no other try: this error would be the same next time".to_owned(),
             _ if all == 1 => "no other try: its `retries` are 0".to_owned(),
+            _ if tries < all && all == 2 => {
+                "no other try: the tasks of its call share 1 retry, and have had it".to_owned()
+            }
             _ if tries < all => {
-                format!("no other try: the others of its call have had the {} that it has", all - 1)
+                format!("no other try: the tasks of its call share {} retries, and have had them", all - 1)
             }
             _ => format!("try {tries} of {all}: no other"),
         }),

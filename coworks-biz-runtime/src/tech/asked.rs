@@ -32,6 +32,8 @@ pub struct Asked {
     content_type: String,
     timeout: Duration,
     asynchronous: bool,
+    /// The variables that name a proxy for it.
+    proxies: Vec<&'static str>,
     secrets: Arc<Secrets>,
 }
 
@@ -110,6 +112,7 @@ impl Asked {
             content_type: String::new(),
             timeout: call.request_timeout,
             asynchronous,
+            proxies: Vec::new(),
             secrets: Arc::clone(secrets),
         }
     }
@@ -133,6 +136,14 @@ impl Asked {
     pub(super) fn with(mut self, token: Origin, content_type: &str) -> Self {
         self.token = token;
         self.content_type = content_type.to_owned();
+        self
+    }
+
+    /// The same, where these variables name proxies.
+    pub(super) fn by(mut self, proxies: &[&'static str]) -> Self {
+        let scheme = if self.line.contains(" https://") { "HTTPS_" } else { "HTTP_" };
+        let fits = |name: &str| [scheme, "ALL_"].iter().any(|begin| name.to_uppercase().starts_with(begin));
+        self.proxies = proxies.iter().copied().filter(|name| fits(name)).collect();
         self
     }
 
@@ -182,6 +193,9 @@ impl Asked {
         if let (true, Some(found)) = (error.is_connect(), &self.found) {
             text.push_str(&format!(" (the directory says that it is at {found})"));
         }
+        if let (true, [proxy, ..]) = (error.is_connect(), &*self.proxies) {
+            text.push_str(&format!(" ({proxy} is set: it may be of the proxy)"));
+        }
         if hopeless { Error::fatal(text) } else { Error::msg(text) }
     }
 
@@ -202,6 +216,7 @@ impl Asked {
             content_type: "application/json".to_owned(),
             timeout: Duration::from_secs(30),
             asynchronous: false,
+            proxies: Vec::new(),
             secrets: Arc::new(Secrets::new(crate::config::Environment::from(|_| None))),
         }
     }

@@ -40,6 +40,8 @@ pub struct Client {
     gateway: Option<String>,
     bucket: String,
     traced: bool,
+    /// The variables that name a proxy.
+    proxies: Vec<&'static str>,
     directory: Directory,
     secrets: Arc<Secrets>,
     #[cfg(feature = "s3")]
@@ -56,6 +58,7 @@ impl Client {
             gateway: config.gateway_url.clone(),
             bucket: config.bucket.clone(),
             traced: config.traceparent,
+            proxies: if config.proxy { config.proxies.clone() } else { Vec::new() },
             secrets: Arc::clone(&config.secrets),
             #[cfg(feature = "s3")]
             s3: (config.s3.clone(), tokio::sync::OnceCell::new()),
@@ -224,7 +227,8 @@ impl Client {
         }
         let asked = Asked::new(format!("{} {shown}", call.method), call, result.is_some(), secrets)
             .of(&profile.address, place.found())
-            .with(origin, content_type);
+            .with(origin, content_type)
+            .by(&self.proxies);
         Ok((asked, request))
     }
 }

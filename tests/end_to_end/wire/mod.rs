@@ -25,8 +25,10 @@
 //! | errors are stored too: 400, 404, 500 | [`results::an_object_is_what_the_output_makes_of_it`] |
 //! | malformed, truncated, empty, no object, wrong types, more keys | [`results::an_object_is_what_the_output_makes_of_it`] |
 //! | deleted where it was an answer, kept where it was none | [`results::an_object_is_what_the_output_makes_of_it`] |
-//! | a service that stores nothing | `calls::a_wait_without_an_answer_asks_again_and_a_kept_answer_stays` |
-//! | the key, which is deleted once read; a duplicate delivery | `calls::an_asynchronous_call_names_where_its_answer_goes_which_is_deleted_once_read` |
+//! | a service that stores nothing | [`original::a_service_that_stores_nothing_is_asked_again_and_the_group_shares_its_tries`], `calls::a_wait_without_an_answer_asks_again_and_a_kept_answer_stays` |
+//! | 20 MB and more | [`results::twenty_megabytes_are_ordinary`] |
+//! | a duplicate delivery | [`original::what_is_delivered_twice_is_read_once_and_never_by_another`] |
+//! | the key, and that it is deleted once read | `calls::an_asynchronous_call_names_where_its_answer_goes_which_is_deleted_once_read` |
 //!
 //! | Task ids and XComs | Test |
 //! |---|---|
@@ -47,11 +49,14 @@
 //! | 5xx, 408, 425, 429 and faults are tried again; other 4xx are not | [`original::what_may_pass_is_tried_again_and_what_will_not_is_not`] |
 //! | a key of its own for each run | [`original::the_result_of_another_run_is_never_taken`] |
 //! | an asynchronous call that is refused fails at once | [`original::a_refused_asynchronous_call_fails_with_the_status`] |
-//! | no worker is held, and looks come soon | `limits` |
+//! | no worker is held | [`original::no_worker_is_held_while_answers_are_waited_for`] |
+//! | bytes, base64 decoded, malformed envelopes | [`results::an_object_is_what_the_output_makes_of_it`] |
+//! | one slash | [`directory::a_lookup_is_this_and_nothing_else`], [`request::each_request_is_this_and_nothing_else`] |
+//! | the quickstart runs | `quickstart` |
 //! | an outage of S3 is waited out; 403 | [`original::an_outage_of_s3_is_waited_out`] |
-//! | a redirect never carries a token elsewhere | [`network::a_redirect_elsewhere_is_refused_and_one_within_followed`] |
+//! | (ours) a redirect never carries a token elsewhere | [`network::a_redirect_elsewhere_is_refused_and_one_within_followed`] |
 //!
-//! Compile errors (`json` with `data`, a transformer with a query, an exhaustive `match`) are in `tests/ui`.
+//! What is between: TLS, HTTP/2, proxies, redirects, and who is not there: [`network`]. Compile errors (`json` with `data`, a transformer with a query, an exhaustive `match`) are in `tests/ui`.
 
 mod answers;
 mod directory;

@@ -205,6 +205,12 @@ async fn a_proxy_is_used_where_the_environment_names_one() {
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert_eq!(proxy.heard()[0].line, "GET http://gateway.invalid/test/dev/first");
 
+    // A proxy that is not there is not taken for the service.
+    let env = [("HTTP_PROXY", "http://127.0.0.1:1"), ("HTTPS_PROXY", &*url)];
+    let (_, result) = run(&world, gateway, &["many", "--conf", "0"], &env).await;
+    let error = result.error("first");
+    assert!(error.ends_with(" (HTTP_PROXY is set: it may be of the proxy)"), "{error}");
+
     let env = [("HTTP_PROXY", &*url), ("NO_PROXY", "gateway.invalid")];
     let (_, result) = run(&world, gateway, &["many", "--conf", "0"], &env).await;
     let error = result.error("first");

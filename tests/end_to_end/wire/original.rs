@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use coworks_biz::local::axum::Router;
 use serde_json::json;
 
-use super::server::{Server, Then, leave, raw, run, say};
+use super::server::{Server, Then, leave, object, raw, run, say};
 use crate::harness::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +35,8 @@ async fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
         };
         line(&format!("of `test` answered {status}: not now"));
         line("of `test` got no answer: ");
-        assert!(line("try 1 of 3, again at ").ends_with(" UTC (in 30ms)"), "{logs}");
+        // As many as are left when it is written down.
+        assert!(line("try 1 of 3, again at ").contains(" UTC (in 3"), "{logs}");
         assert!(line("try 2 of 3, again at ").contains("try 2"), "{logs}");
     }
     for status in [400, 401, 403, 404, 409, 410, 415, 422] {
@@ -92,6 +93,54 @@ async fn the_result_of_another_run_is_never_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_delivered_twice_is_read_once_and_never_by_another() {
+    let world = World::new(Router::new()).await;
+    let (s3, calls) = (world.path("s3"), AtomicU32::new(0));
+    let envelope = |body: &str| {
+        format!(r#"{{"statusCode": 200, "headers": {{}}, "body": "{body}", "isBase64Encoded": false}}"#)
+    };
+    let gateway = Server::start(move |heard| {
+        let file = s3.join("coworks-airflow").join(heard.header("x-cws-s3key").unwrap());
+        let body = envelope(&format!("call {}", calls.fetch_add(1, Ordering::SeqCst)));
+        leave(&file, body.as_bytes());
+        leave(&file, body.as_bytes());
+        say(200, "", "")
+    })
+    .await;
+    let (_, first) = run(&world, &gateway.url(), &["asynchronous"], &[]).await;
+    assert_eq!((first.value("print"), world.objects().len()), (&json!("CALL 0"), 0));
+    // Delivered once more, when nobody waits for it any longer.
+    let key = first.task("answer.call")["xcom"]["key"].as_str().unwrap();
+    leave(&object(&world, "coworks-airflow", key), envelope("late").as_bytes());
+    let (_, second) = run(&world, &gateway.url(), &["asynchronous"], &[]).await;
+    assert_eq!((second.value("print"), world.objects().len()), (&json!("CALL 1"), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_worker_is_held_while_answers_are_waited_for() {
+    let world = World::new(Router::new()).await;
+    let (s3, keys) = (world.path("s3"), Mutex::new(Vec::new()));
+    let gateway = Server::start(move |heard| {
+        let mut keys = keys.lock().unwrap();
+        keys.push(heard.header("x-cws-s3key").unwrap().to_owned());
+        // Nobody gets an answer before all have asked.
+        if keys.len() == 20 {
+            for key in &*keys {
+                let body = br#"{"statusCode": 200, "headers": {}, "body": "1", "isBase64Encoded": false}"#;
+                leave(&s3.join("coworks-airflow").join(key), body);
+            }
+        }
+        say(200, "", "")
+    })
+    .await;
+    let conf = json!(["a", "b", "c", "d"]).to_string();
+    let one = [("COWORKS_BIZ_PARALLELISM", "1")];
+    let (ended, result) = run(&world, &gateway.url(), &["left", "--conf", &conf], &one).await;
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_eq!(result.values("value.read"), [&json!("1"); 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_asynchronous_call_fails_with_the_status() {
     let world = World::new(Router::new()).await;
     for (status, tries) in [(401, 1), (403, 1), (404, 1), (500, 2)] {
@@ -102,6 +151,35 @@ async fn a_refused_asynchronous_call_fails_with_the_status() {
         let error = result.error("answer.call");
         assert!(error.contains(&format!("/dev/work of `test` answered {status}: no")), "{error}");
         assert_eq!(result.state_of("answer.wait"), "upstream_failed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_stores_nothing_is_asked_again_and_the_group_shares_its_tries() {
+    let world = World::new(Router::new()).await;
+    let (s3, calls) = (world.path("s3"), AtomicU32::new(0));
+    let gateway = Server::start(move |heard| {
+        // The first time it dies before it stores anything.
+        if calls.fetch_add(1, Ordering::SeqCst) > 0 {
+            let key = heard.header("x-cws-s3key").unwrap();
+            let body = r#"{"statusCode": 500, "headers": {}, "body": "boom", "isBase64Encoded": false}"#;
+            leave(&s3.join("coworks-airflow").join(key), body.as_bytes());
+        }
+        say(200, "", "")
+    })
+    .await;
+    let (ended, result) = run(&world, &gateway.url(), &["impatient"], &[]).await;
+    assert_eq!(ended.code(), 1, "{ended:?}");
+    let tries = ["answer.call", "answer.wait", "answer.read"].map(|task| &result.task(task)["try_number"]);
+    assert_eq!(tries, [&json!(1), &json!(2), &json!(1)]);
+    let logs = world.run(&["logs"]).await.stdout;
+    for sentence in [
+        "within its timeout of 1s",
+        "try 1 of 2, again at ",
+        "`test` answered 500, left at s3://coworks-airflow/",
+        "no other try: the tasks of its call share 1 retry, and have had it",
+    ] {
+        assert!(logs.contains(sentence), "{sentence}: {logs}");
     }
 }
 

@@ -277,6 +277,25 @@ async fn the_members_of_a_call_push_what_coworks_pushes() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_megabytes_are_ordinary() {
+    let world = World::new(Router::new()).await;
+    let s3 = world.path("s3");
+    let text = r#"\u00e9 and \"so\" on "#.repeat(1 << 20);
+    let expected = "é and \"so\" on ".repeat(1 << 20);
+    let body =
+        format!(r#"{{"statusCode": 200, "headers": {{}}, "body": "{text}", "isBase64Encoded": false}}"#);
+    let server = Server::start(move |heard| {
+        leave(&s3.join("coworks-airflow").join(heard.header("x-cws-s3key").unwrap()), body.as_bytes());
+        say(200, "", "")
+    })
+    .await;
+    let (ended, result) = run(&world, &server.url(), &["asynchronous"], &[]).await;
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert!(result.value("answer.read").as_str().unwrap() == expected);
+    assert!(result.value("print").as_str().unwrap() == expected.to_uppercase());
+}
+
 /// S3 that has one object for every key, which it sends as it likes.
 async fn odd_s3(object: impl Fn() -> super::server::Said + Send + Sync + 'static) -> Server {
     Server::start(move |heard| {
