@@ -97,4 +97,5 @@ pub fn many(conf: u32) {
 pub fn unwanted() {
     tech!(GET "/unwanted", api_id = "test", no_auth);
     let unit: () = tech!(GET "/unit", api_id = "test", no_auth, log_response);
+    let head: Value = tech!(HEAD "/head", api_id = "test", no_auth);
 }

@@ -382,9 +382,15 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
 async fn what_nobody_wants_is_read_and_dropped() {
     let world = World::new(Router::new()).await;
     let large = format!("the beginning {}", "x".repeat(70 << 20));
-    let gateway = Server::start(move |_| say(200, "", &large)).await;
+    let gateway = Server::start(move |heard| match heard.case() {
+        // It says how much GET would answer, and answers nothing.
+        "head" => raw(format!("HTTP/1.1 200 x\r\ncontent-length: {}\r\n\r\n", 70 << 20), Then::Keep),
+        _ => say(200, "", &large),
+    })
+    .await;
     let (ended, result) = run(&world, &gateway.url(), &["unwanted"], &[]).await;
     assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_eq!(result.value("head"), &json!({}));
     for task in ["test_unwanted", "unit"] {
         assert_eq!(result.task(task)["xcom"], json!({"cws_name": "test", "status_code": 200}), "{task}");
     }

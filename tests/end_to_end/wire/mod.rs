@@ -17,7 +17,7 @@
 //! | unknown path 403, no token 401, wrong token 403, another type 415, too long 504: told with what they mean | [`answers::a_refusal_says_what_it_means_here`] |
 //! | text and JSON, quoted and not; raw bytes; an empty body | [`answers::an_answer_is_what_the_output_makes_of_it`] |
 //! | an `Event` call accepted with an empty body | [`results::an_object_is_what_the_output_makes_of_it`] |
-//! | larger than what is taken | [`answers::what_is_too_large_is_refused_before_it_is_read`], [`results::an_object_without_a_length_is_read_up_to_the_limit`] |
+//! | larger than what is taken | [`answers::what_is_too_large_is_refused_before_it_is_read`], [`results::what_is_too_large_is_refused_whether_or_not_s3_says_how_long_it_is`] |
 //!
 //! | The asynchronous result | Test |
 //! |---|---|

@@ -309,21 +309,37 @@ async fn odd_s3(object: impl Fn() -> super::server::Said + Send + Sync + 'static
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_without_a_length_is_read_up_to_the_limit() {
+async fn what_is_too_large_is_refused_whether_or_not_s3_says_how_long_it_is() {
     let world = World::new(Router::new()).await;
     let server = Server::start(|_| say(200, "", "")).await;
-    let s3 = odd_s3(|| {
-        let chunk = format!("100000\r\n{}\r\n", "x".repeat(1 << 20));
-        raw(format!("HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"), Then::Repeat)
-    })
-    .await;
-    let env = [("AWS_ENDPOINT_URL_S3", &*s3.url())];
-    let (ended, result) = run(&world, &server.url(), &["asynchronous"], &env).await;
-    assert_eq!(ended.code(), 1, "{ended:?}");
-    let error = result.error("answer.read");
-    let end = " holds more than the 64 MiB that are taken at most; let the service store it elsewhere, and answer where. The object is kept";
-    assert!(error.starts_with("s3://coworks-airflow/") && error.ends_with(end), "{error}");
-    assert!(s3.heard().iter().all(|heard| !heard.line.starts_with("DELETE")), "it is kept");
+    for (said, holds) in [
+        // It never comes: who reads it sees that it breaks off.
+        (
+            raw(format!("HTTP/1.1 200 x\r\ncontent-length: {}\r\n\r\n[", 65 << 20), Then::Close),
+            "65 MiB, and 64 MiB at most are taken",
+        ),
+        (
+            raw(
+                format!(
+                    "HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n100000\r\n{}\r\n",
+                    "x".repeat(1 << 20)
+                ),
+                Then::Repeat,
+            ),
+            "more than the 64 MiB that are taken at most",
+        ),
+    ] {
+        let s3 = odd_s3(move || said.clone()).await;
+        let env = [("AWS_ENDPOINT_URL_S3", &*s3.url())];
+        let (ended, result) = run(&world, &server.url(), &["asynchronous"], &env).await;
+        assert_eq!(ended.code(), 1, "{ended:?}");
+        let error = result.error("answer.read");
+        let end = format!(
+            " holds {holds}; let the service store it elsewhere, and answer where. The object is kept"
+        );
+        assert!(error.starts_with("s3://coworks-airflow/") && error.ends_with(&end), "{error}");
+        assert!(s3.heard().iter().all(|heard| !heard.line.starts_with("DELETE")), "it is kept");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
