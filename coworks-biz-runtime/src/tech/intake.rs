@@ -48,6 +48,7 @@ impl Want {
     }
 
     /// What is wanted of an object that a service has left. The status is in it, so that it is held.
+    #[cfg(feature = "s3")]
     pub(super) fn of_object(output: Option<&Type>) -> Self {
         match output.map(|output| output.shape().body) {
             Some(Content::Bytes) => Self::Stored,
@@ -115,7 +116,7 @@ impl Intake {
         Ok(intake)
     }
 
-    /// The room to make for it at once. Nobody makes us hold what he only says to send.
+    /// The room to make for it at once. What is only promised is never touched, and takes no memory.
     fn room(&self) -> usize {
         self.expected.map_or(0, |size| usize::try_from(size).unwrap_or(LARGEST).min(LARGEST))
     }
