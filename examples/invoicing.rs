@@ -135,3 +135,74 @@ async fn bill(Json(order): Json<Order>) -> Response {
 }
 
 coworks_biz::main![invoicing; local = services];
+
+/// How a business service is tested: run as it is by the real engine, in a world and a time of the test's.
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use coworks_biz::local::State::{Success, UpstreamFailed};
+    use coworks_biz::local::{Fault, Sandbox};
+
+    use super::*;
+
+    fn order(customer: u32) -> Order {
+        Order { customer, lines: vec![Line { article: "mask".into(), price: 20.0 }] }
+    }
+
+    #[tokio::test]
+    async fn every_contact_gets_the_document() -> Result<()> {
+        let sandbox = Sandbox::new(services()).await?;
+        let run = sandbox.run::<invoicing>(order(7)).await?;
+        assert!(run.is_success(), "{run}");
+        assert_eq!(run.output::<Document>("document")?.title, "2026-7 for Customer 7");
+        assert_eq!(run.states_of("send").len(), 2);
+        // What the renderer was sent.
+        let [render] = &*sandbox.calls("neorezo-pdf") else { panic!("one call") };
+        assert_eq!(render.json::<Value>()?["total"], 20.0);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_busy_service_is_asked_again_and_the_same_invoice_is_meant() -> Result<()> {
+        let sandbox = Sandbox::new(services()).await?;
+        // The second try is lost on its way back, when the invoice is written already.
+        let busy = Fault::status(503).retry_after(Duration::from_secs(3600));
+        sandbox.faults("neorezo-billing_invoice-eshop", [busy, Fault::drop()]);
+        let run = sandbox.run::<invoicing>(order(7)).await?;
+        assert!(run.is_success(), "{run}");
+        assert_eq!(run.tries_of("invoice"), 3);
+        let calls = sandbox.calls("neorezo-billing_invoice-eshop");
+        let keys: Vec<_> = calls.iter().map(|call| call.header("Idempotency-Key")).collect();
+        assert!(keys[0].is_some() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        // It was left alone for the hour, which took no time.
+        assert!((calls[1].at - calls[0].at).num_minutes() >= 60);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn who_is_not_billed_gets_a_mail_and_no_document() -> Result<()> {
+        let sandbox = Sandbox::new(services()).await?;
+        let run = sandbox.run::<invoicing>(order(13)).await?;
+        assert!(run.is_success(), "{run}");
+        assert!(run.log("mail_error")[0].contains("customer 13 has not paid"), "{:?}", run.log("mail_error"));
+        assert_eq!(sandbox.calls("neorezo-pdf").len(), 0);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_document_that_never_comes_is_waited_for_as_long_as_it_says() -> Result<()> {
+        let sandbox = Sandbox::new(services()).await?;
+        sandbox.faults("neorezo-pdf", [Fault::drop(), Fault::drop(), Fault::drop()]);
+        let run = sandbox.run::<invoicing>(order(7)).await?;
+        // The run itself has done what it could: its last task has run.
+        assert_eq!(
+            (run.state_of("cleanup"), run.state_of("send")),
+            (Some(Success), Some(UpstreamFailed)),
+            "{run}"
+        );
+        let error = run.error_of("document.wait").unwrap_or_default();
+        assert!(error.contains("within its timeout of 15m"), "{error}");
+        Ok(())
+    }
+}

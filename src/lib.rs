@@ -128,6 +128,10 @@ mod pages {
     mod schedules {}
     #[doc = include_str!("../docs/services.md")]
     mod services {}
+    #[doc = include_str!("../docs/testing.md")]
+    mod testing {}
+    #[doc = include_str!("../docs/asynchronous.md")]
+    mod asynchronous {}
     #[doc = include_str!("../docs/from-python.md")]
     mod from_python {}
 }

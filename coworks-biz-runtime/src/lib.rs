@@ -2,7 +2,7 @@
 //!
 //! The modules are rooms of one house, the lower ones first; a room imports
 //! only from rooms below it:
-//! [`error`], [`dag`], [`value`], [`config`], [`schedule`], [`run`], [`store`],
+//! [`error`], [`clock`], [`dag`], [`value`], [`config`], [`schedule`], [`run`], [`store`],
 //! [`tech`], [`notify`], [`task`], [`engine`], [`control`], `local`, [`cli`].
 //!
 //! Two seams matter most: [`run`] is pure, so that it can be simulated by the
@@ -13,6 +13,7 @@
 #![warn(missing_docs)]
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod dag;

@@ -23,6 +23,7 @@ async fn an_asynchronous_call_names_where_its_answer_goes_which_is_deleted_once_
     assert_eq!(call.header("invocationtype"), Some("Event"));
     assert_eq!(call.header("x-cws-s3bucket"), Some("coworks-airflow"));
     assert_eq!(call.header("authorization"), Some(TOKEN));
+    assert_eq!(call.header("content-length"), Some("0"), "there is no body, and that is said");
     let key = call.header("x-cws-s3key").unwrap();
     assert_eq!(run.task("answer.call")["xcom"]["key"], key);
     let pieces: Vec<_> = key.split('/').collect();

@@ -21,6 +21,7 @@ pub use self::handles::{SecretName, VarName, secret, var};
 pub use self::notices::{Smtp, SmtpTls, WebhookTarget};
 pub(crate) use self::secrets::RESERVED;
 pub use self::secrets::{MissingSecret, MissingVariable, Secret, Secrets};
+use crate::clock::Clock;
 
 /// The file that is read from the working directory when it is there.
 pub const FILE: &str = "coworks-biz.toml";
@@ -53,6 +54,9 @@ pub struct Config {
     /// Whether calls say by a `traceparent` to which run they belong (`COWORKS_BIZ_TRACEPARENT`,
     /// `traceparent`); off by default.
     pub traceparent: bool,
+    /// How much S3 is asked at most for what is waited for (`COWORKS_BIZ_S3_RATE`, `s3_rate`): `HEAD`s a
+    /// second, of which a `LIST` costs 12.5; 25 by default.
+    pub s3_rate: u32,
     /// Whether the proxy that the environment names is used. Services on this machine need none.
     pub proxy: bool,
     /// The variables that name a proxy, of those that are set, for messages.
@@ -67,6 +71,8 @@ pub struct Config {
     pub retention: Option<Duration>,
     /// Where secrets and variables come from.
     pub secrets: Arc<Secrets>,
+    /// What time it is; the machine's but in tests.
+    pub clock: Clock,
 }
 
 /// How S3 is reached.
@@ -200,6 +206,7 @@ struct File {
     webhook_url: Option<String>,
     retention: Option<String>,
     traceparent: Option<bool>,
+    s3_rate: Option<u32>,
 }
 
 impl File {
@@ -268,6 +275,16 @@ impl Config {
                 });
             }
         };
+        let s3_rate = match env.get("COWORKS_BIZ_S3_RATE") {
+            None => file
+                .s3_rate
+                .map_or(Ok(25), |rate| Some(rate).filter(|rate| *rate > 0).ok_or(rate.to_string())),
+            Some(text) => text.parse().ok().filter(|rate| *rate > 0).ok_or(text),
+        };
+        let s3_rate = s3_rate.map_err(|value| {
+            let (name, wanted) = ("COWORKS_BIZ_S3_RATE", "a whole number of requests a second, from 1");
+            ConfigError::Value { name, value, wanted }
+        })?;
         let secrets = Secrets::new(env.clone());
         let db = flags.db.or_else(|| env.get("COWORKS_BIZ_DB").map(PathBuf::from)).or(file.db);
         Ok(Self {
@@ -285,12 +302,14 @@ impl Config {
                     .any(|name| env.get(name).is_some()),
             },
             traceparent,
+            s3_rate,
             proxy: true,
             proxies: PROXIES.into_iter().filter(|name| env.get(name).is_some()).collect(),
             smtp: Smtp::load(env, &secrets, (file.smtp_url, file.smtp_from))?,
             webhook: WebhookTarget::load(env, &secrets, file.webhook_url)?,
             retention: retention::load(env, file.retention)?,
             secrets: Arc::new(secrets),
+            clock: Clock::default(),
         })
     }
 }

@@ -1,12 +1,12 @@
 //! What is to be done at a moment.
 
 use std::cmp::Reverse;
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::core::{BATCH, Core, now};
+use super::core::{BATCH, Core};
 use super::live::Live;
+use crate::clock::far_future;
 use crate::run::{Event, Key, State};
 use crate::store::WaitsFor;
 use crate::task::Resume;
@@ -27,6 +27,8 @@ pub(super) enum Alarm {
     Notice(i64),
     /// Runs that ended long ago are removed.
     Prune,
+    /// Answers in S3 are deleted.
+    Sweep,
 }
 
 impl Core {
@@ -43,7 +45,6 @@ impl Core {
     /// What a task waited for is there, or overdue; unless it waits for something else by now.
     pub(super) fn arrived(&mut self, run: i64, key: Key, of: &WaitsFor, resume: Resume) {
         if self.runs.get(&run).is_some_and(|live| live.waits_for(key) == Some(of)) {
-            self.shared.unwatch(run, key);
             self.due(run, key, Some(resume));
         }
     }
@@ -62,13 +63,13 @@ impl Core {
 
     /// Has something done at this moment.
     pub(super) fn alarm(&mut self, at: DateTime<Utc>, what: Alarm) {
-        let after = (at - now()).to_std().unwrap_or_default();
-        let at = Instant::now().checked_add(after).unwrap_or_else(far_future);
+        let after = (at - self.now()).to_std().unwrap_or_default();
+        let at = self.clock.instant().checked_add(after).unwrap_or_else(far_future);
         self.alarms.push(Reverse((at, what)));
     }
 
     pub(super) fn fire(&mut self) {
-        let now = Instant::now();
+        let now = self.clock.instant();
         while let Some(&Reverse((at, alarm))) = self.alarms.peek() {
             if at > now {
                 break;
@@ -91,13 +92,15 @@ impl Core {
                 }
                 Alarm::Notice(id) => self.tell(id),
                 Alarm::Prune => self.prune_due = true,
+                Alarm::Sweep => self.sweep.due = true,
             }
         }
     }
 
     /// Removes a piece of what is older than the retention; the next one soon, or what is then old in a while.
     pub(super) fn prune(&mut self) {
-        let Some(before) = self.retention.and_then(|retention| now().checked_sub_signed(retention)) else {
+        let Some(before) = self.retention.and_then(|retention| self.now().checked_sub_signed(retention))
+        else {
             return;
         };
         let pause = match self.writer.prune(before, BATCH) {
@@ -108,11 +111,6 @@ impl Core {
                 PRUNE_EVERY
             }
         };
-        self.alarm(now() + pause, Alarm::Prune);
+        self.alarm(self.now() + pause, Alarm::Prune);
     }
-}
-
-/// A moment that a process does not live to see: delays beyond what a clock can hold.
-fn far_future() -> Instant {
-    Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600)
 }

@@ -30,6 +30,7 @@ impl Core {
         let number = self.next_attempt;
         self.next_attempt += 1;
         let id = (what.run.number, what.key());
+        let busy = self.clock.busy();
         let work = async move {
             let (run, key) = (what.run.number, what.key());
             let ended = AssertUnwindSafe(async {
@@ -45,6 +46,7 @@ impl Core {
                 )
             });
             shared.tell(Message::Ended(Ended { run, key, number, end: Box::new(end), xcoms, items }));
+            drop(busy);
         };
         while self.attempts.try_join_next().is_some() {}
         let abort = self.attempts.spawn_on(work, &self.tokio);
@@ -140,10 +142,8 @@ impl Core {
         // A try to come may still want what this one did not take.
         let over = |live: &Live| live.instance(key).state.is_some_and(State::is_final);
         if self.runs.get(&run).is_some_and(over) {
-            for object in end.delete {
-                self.writes.push(Write::Delete(object.clone()));
-                self.effects.push(Effect::Delete(object));
-            }
+            self.delete_read(end.delete);
+            self.delete_late(end.late);
         }
     }
 }

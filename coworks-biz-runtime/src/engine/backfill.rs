@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::begin::Plan;
-use super::core::{Core, exact, now};
+use super::core::{Core, exact};
 use super::orders::{Answer, BackfillRun, Reprocess, RunName};
 use super::past::looks_back;
 use super::{EngineError, Mode, Refusal};
@@ -42,7 +42,7 @@ impl Core {
         if to < from {
             return Err(refuse("its last moment is before its first").into());
         }
-        if to > now() {
+        if to > self.now() {
             return Err(refuse("its last moment is still to come, and its tick with it").into());
         }
         if wanted.max_active_runs == 0 {
@@ -105,7 +105,7 @@ impl Core {
             to_date: to,
             reprocess: format!("{:?}", wanted.reprocess).to_lowercase(),
             max_active_runs: wanted.max_active_runs,
-            created_at: now(),
+            created_at: self.now(),
             completed_at: None,
         };
         self.writes.push(Write::Backfill(record.clone()));
@@ -147,7 +147,7 @@ impl Core {
 
     /// All of a run that has ended is to be run again, when its turn comes.
     fn run_again(&mut self, dag: usize, mut run: RunRecord) -> Result<(), StoreError> {
-        let at = now();
+        let at = self.now();
         for mut task in self.writer.tasks(run.number)? {
             let (run, task_id) = (task.run, task.task_id.clone());
             self.writes.push(Write::Forget { run, task_id, map_index: None });
@@ -172,7 +172,7 @@ impl Core {
                 target: "coworks_biz::engine",
                 dag_id = %record.dag_id, "the backfill of {} to {} is complete", record.from_date, record.to_date
             );
-            self.writes.push(Write::Backfill(BackfillRecord { completed_at: Some(now()), ..record }));
+            self.writes.push(Write::Backfill(BackfillRecord { completed_at: Some(self.now()), ..record }));
         }
     }
 
@@ -208,10 +208,10 @@ impl Core {
                 continue;
             }
             self.dags[dag].forget(&run);
-            (run.state, run.end_date) = (RunState::Failed, Some(now()));
+            (run.state, run.end_date) = (RunState::Failed, Some(self.now()));
             run.stopped = Some("cancelled".to_owned());
             let detail = Some("its backfill was cancelled".to_owned());
-            self.writes.push(Write::Run { record: Box::new(run), event: "failed", detail, at: now() });
+            self.writes.push(Write::Run { record: Box::new(run), event: "failed", detail, at: self.now() });
         }
         match self.mode {
             // What was under way when its process went comes to its end without it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio::sync::watch;
 
-use super::core::{BATCH, Core, exact, now};
+use super::core::{BATCH, Core, exact};
 use super::effects::Effect;
 use super::live::Live;
 use super::message::Message;
@@ -122,7 +122,7 @@ impl Core {
         let Plan { dag, run_type, logical_date, .. } = plan;
         let may = plan.at_once || self.dags[dag].may_begin(run_type, plan.backfill);
         let begins = self.mode != Mode::Orders && may && !plan.holds && !self.draining;
-        let (now, definition) = (now(), self.dags[dag].definition);
+        let (now, definition) = (self.now(), self.dags[dag].definition);
         let seconds = match logical_date.timestamp_subsec_micros() {
             0 => SecondsFormat::Secs,
             _ => SecondsFormat::Micros,
@@ -279,7 +279,7 @@ impl Core {
 
     /// Now; two triggers in one microsecond stand for two moments all the same.
     fn free_moment(&self, dag: usize) -> Result<DateTime<Utc>, StoreError> {
-        let mut date = now();
+        let mut date = self.now();
         while self.has_logical_date(dag, date)? {
             date += TimeDelta::microseconds(1);
         }
@@ -368,7 +368,7 @@ impl Core {
         if record.held.as_ref() != Some(&why) {
             record.held = Some(why.clone());
             let record = Box::new(record);
-            self.writes.push(Write::Run { record, event: "held", detail: Some(why), at: now() });
+            self.writes.push(Write::Run { record, event: "held", detail: Some(why), at: self.now() });
         }
     }
 
@@ -420,10 +420,10 @@ impl Core {
         if !resumed || record.held.is_some() {
             record.state = RunState::Running;
             // What it may take does not count while it was held.
-            record.start_date = record.start_date.filter(|_| record.held.is_none()).or(Some(now()));
+            record.start_date = record.start_date.filter(|_| record.held.is_none()).or(Some(self.now()));
             record.held = None;
             let copy = Box::new(record.clone());
-            self.writes.push(Write::Run { record: copy, event: "running", detail: None, at: now() });
+            self.writes.push(Write::Run { record: copy, event: "running", detail: None, at: self.now() });
         }
         let before = self.run_before(dag, &record)?;
         let records = keyed(definition.dag, tasks);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::core::{BATCH, Core, now};
+use super::core::{BATCH, Core};
 use super::effects::Effect;
 use super::host::RunHost;
 use super::live::{Live, word_of};
@@ -43,7 +43,7 @@ impl Core {
         resume: Option<Resume>,
     ) {
         for command in commands.drain(..) {
-            let now = now();
+            let now = self.now();
             let Some(live) = self.runs.get_mut(&run) else { break };
             match command {
                 Command::Set { key, state: State::Queued, .. } => {
@@ -62,8 +62,10 @@ impl Core {
                     }
                     // One that ends without an attempt of its own is not ready, and waits for nothing any more.
                     if state.is_final() {
+                        // What an attempt ends with says for itself what is left of its answer.
                         if !matches!(event, Some(Event::Ended(..))) {
-                            self.sweep(run, key);
+                            self.give_up(run, key);
+                            self.unwatch(run, key);
                         }
                         self.slots.forget(run, key);
                         self.tell_followers(run, key.task);
@@ -84,9 +86,14 @@ impl Core {
                     self.record(run, key, State::UpForRetry, now);
                 }
                 // An end or a clear comes next, and gives up what it waits for.
-                Command::Cut { key } => self.cut(run, key),
+                Command::Cut { key } => {
+                    self.give_up(run, key);
+                    self.cut(run, key);
+                }
                 Command::Clear { key } => {
-                    self.sweep(run, key);
+                    if self.unwatch(run, key) {
+                        self.give_up(run, key);
+                    }
                     self.slots.forget(run, key);
                     let Some(live) = self.runs.get_mut(&run) else { break };
                     live.note_cleared(key);
@@ -105,13 +112,13 @@ impl Core {
         }
     }
 
-    /// An object that a task waits for, and that may still come, is not wanted any more.
-    fn sweep(&mut self, run: i64, key: Key) {
-        let waits_for = self.runs.get(&run).and_then(|live| live.waits_for(key)).cloned();
-        let Some(WaitsFor::Object(object)) = waits_for else { return };
-        self.shared.unwatch(run, key);
-        self.writes.push(Write::Delete(object.clone()));
-        self.effects.push(Effect::Delete(object));
+    /// Nobody waits for an object any more; whether one was waited for.
+    fn unwatch(&self, run: i64, key: Key) -> bool {
+        let waits_for = self.runs.get(&run).and_then(|live| live.waits_for(key));
+        let Some(WaitsFor::Object(_)) = waits_for else { return false };
+        #[cfg(feature = "s3")]
+        self.waiter.forget(run, key, self.clock.busy());
+        true
     }
 
     fn reopen(&mut self, run: i64, at: DateTime<Utc>) {
@@ -156,7 +163,7 @@ impl Core {
     /// Records what is known of a task that stays in its state.
     pub(super) fn count(&mut self, run: i64, key: Key) {
         if let Some(live) = self.runs.get(&run) {
-            self.writes.push(Write::Task { record: live.record(key), at: now() });
+            self.writes.push(Write::Task { record: live.record(key), at: self.now() });
         }
     }
 
@@ -186,7 +193,7 @@ impl Core {
     /// what is not recorded yet follows from what is, should the process die.
     pub(super) fn assign(&mut self) {
         while let Some(Ready { run, key, resume, .. }) = self.slots.next() {
-            let now = now();
+            let now = self.now();
             let is_ready = |live: &Live| live.instance(key).state == Some(State::Queued);
             if !self.runs.get(&run).is_some_and(is_ready) {
                 self.slots.release(run, key);
@@ -198,7 +205,7 @@ impl Core {
             let host = RunHost { shared: Arc::clone(&self.shared), outputs: Arc::clone(&live.outputs) };
             self.effects.push(Effect::Start { attempt, host });
         }
-        let now = now();
+        let now = self.now();
         for Ready { run, key, .. } in self.slots.record(BATCH) {
             if let Some(live) = self.runs.get(&run) {
                 self.writes.push(Write::Task { record: live.record(key), at: now });

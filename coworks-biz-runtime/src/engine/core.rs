@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,13 @@ use super::dags::Dags;
 use super::effects::Effect;
 use super::host::Shared;
 use super::live::Live;
+use super::mailbox::Mailbox;
 use super::message::{Message, Reply};
 use super::outbox::Outbox;
 use super::slots::Slots;
+use super::sweep::Sweep;
 use super::{Answer, EngineError, Mode, Order, Refusal, RunHandle};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::run::{Command, Key, RunState};
 use crate::store::{RunRecord, StoreError, Write, Writer};
@@ -43,6 +46,7 @@ pub(super) struct Core {
     /// The pools, by name.
     pub(super) pools: BTreeMap<String, usize>,
     pub(super) shared: Arc<Shared>,
+    pub(super) clock: Clock,
     pub(super) tokio: Handle,
     pub(super) runs: HashMap<i64, Live>,
     pub(super) next_run: i64,
@@ -51,7 +55,7 @@ pub(super) struct Core {
     /// When the ticks of which DAG are looked at again.
     pub(super) looks: BTreeSet<(DateTime<Utc>, usize)>,
     /// The latest that the clock has been.
-    pub(super) clock: Option<DateTime<Utc>>,
+    pub(super) latest: Option<DateTime<Utc>>,
     /// The DAGs of which a run may begin that could not before.
     pub(super) stirred: HashSet<usize>,
     /// Lists whose items are not all written.
@@ -77,7 +81,7 @@ pub(super) struct Core {
     /// How long runs are kept.
     pub(super) retention: Option<TimeDelta>,
     pub(super) outbox: Outbox,
-    pub(super) deleting: usize,
+    pub(super) sweep: Sweep,
     pub(super) draining: bool,
     /// Why nothing goes on, where it does not, and what was told meanwhile.
     trouble: Option<String>,
@@ -108,6 +112,12 @@ impl Core {
         if mode == Mode::Orders {
             slots.drain();
         }
+        #[cfg(feature = "s3")]
+        let waiter = {
+            let (waiter, looker) = super::waiter::waiter();
+            tokio::spawn(looker.look_around(Arc::clone(&shared)));
+            waiter
+        };
         let mut core = Self {
             mode,
             writer,
@@ -119,7 +129,7 @@ impl Core {
             slots,
             alarms: BinaryHeap::new(),
             looks: BTreeSet::new(),
-            clock: None,
+            latest: None,
             stirred: HashSet::new(),
             lists: VecDeque::new(),
             writes: Vec::new(),
@@ -134,9 +144,10 @@ impl Core {
             awaited: HashMap::new(),
             followers: HashMap::new(),
             passes: Vec::new(),
+            clock: config.clock.clone(),
             retention: config.retention.and_then(|retention| TimeDelta::from_std(retention).ok()),
             outbox: Outbox::default(),
-            deleting: 0,
+            sweep: Sweep::default(),
             draining: false,
             trouble: None,
             backlog: VecDeque::new(),
@@ -144,7 +155,7 @@ impl Core {
             stayed: Vec::new(),
             failure: Arc::default(),
             #[cfg(feature = "s3")]
-            waiter: super::waiter::Waiter::start(Arc::clone(&shared)),
+            waiter,
             shared,
         };
         core.take_stock()?;
@@ -164,23 +175,21 @@ impl Core {
         }
         self.take_notices()?;
         if self.mode != Mode::Orders {
-            for object in self.writer.to_delete()? {
-                self.effects.push(Effect::Delete(object));
-            }
+            self.sweep.due = true;
         }
         if self.mode == Mode::Serve {
             self.warn_of_mail(&self.shared);
             self.take_over()?;
             self.look_at_all()?;
-            self.alarm(now(), Alarm::Prune);
+            self.alarm(self.now(), Alarm::Prune);
         }
         Ok(())
     }
 
     /// Works until it is stopped, or until the database fails, which is left in `failure`.
-    pub(super) fn run(mut self, receiver: &Receiver<Message>, failure: &Arc<OnceLock<String>>) {
+    pub(super) fn run(mut self, mailbox: &mut Mailbox, failure: &Arc<OnceLock<String>>) {
         self.failure = Arc::clone(failure);
-        let worked = std::panic::catch_unwind(AssertUnwindSafe(|| self.work(receiver)));
+        let worked = std::panic::catch_unwind(AssertUnwindSafe(|| self.work(mailbox)));
         // The last connection that closes brings the log into the file.
         self.shared.close_readers();
         // Told before the handles of the runs are dropped, which is how the callers notice.
@@ -191,13 +200,13 @@ impl Core {
         };
     }
 
-    fn work(&mut self, receiver: &Receiver<Message>) -> Result<(), StoreError> {
+    fn work(&mut self, mailbox: &mut Mailbox) -> Result<(), StoreError> {
         loop {
             self.write_items();
             self.pass_on();
             self.assign();
             if !self.writes.is_empty() {
-                if !self.commit(receiver)? {
+                if !self.commit(mailbox)? {
                     return Ok(());
                 }
                 self.writes.clear();
@@ -208,8 +217,9 @@ impl Core {
             if std::mem::take(&mut self.prune_due) {
                 self.prune();
             }
+            self.sweep()?;
             self.begin_stirred()?;
-            let Some(message) = self.receive(receiver) else { return Ok(()) };
+            let Some(message) = self.receive(mailbox) else { return Ok(()) };
             let mut next = message;
             while let Some(message) = next {
                 if matches!(message, Message::Stop) {
@@ -217,7 +227,7 @@ impl Core {
                 }
                 self.handle(message)?;
                 next = match self.writes.len() < BATCH {
-                    true => self.backlog.pop_front().or_else(|| receiver.try_recv().ok()),
+                    true => self.backlog.pop_front().or_else(|| mailbox.try_recv().ok()),
                     false => None,
                 };
             }
@@ -228,7 +238,7 @@ impl Core {
 
     /// Commits what has come about. A full disk is waited out: nothing is lost, nothing goes on, and
     /// who asks for something is told. `false` when the engine was stopped meanwhile.
-    fn commit(&mut self, receiver: &Receiver<Message>) -> Result<bool, StoreError> {
+    fn commit(&mut self, mailbox: &mut Mailbox) -> Result<bool, StoreError> {
         loop {
             match self.writer.commit(&self.writes) {
                 Ok(()) => {
@@ -243,7 +253,7 @@ impl Core {
                         tracing::error!(target: "coworks_biz::engine", "{trouble}");
                     }
                     self.trouble = Some(trouble);
-                    if !self.wait_out(receiver) {
+                    if !self.wait_out(mailbox) {
                         return Ok(false);
                     }
                 }
@@ -253,11 +263,11 @@ impl Core {
     }
 
     /// Waits a while and keeps what is told for later; refuses what wants an answer now.
-    fn wait_out(&mut self, receiver: &Receiver<Message>) -> bool {
+    fn wait_out(&mut self, mailbox: &mut Mailbox) -> bool {
         let until = Instant::now() + PAUSE;
         loop {
             let refusal = || Refusal::Trouble(self.trouble.clone().unwrap_or_default()).into();
-            match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match mailbox.recv(Some(until.saturating_duration_since(Instant::now())), true) {
                 Ok(Message::Trigger { reply, .. } | Message::Resume { reply, .. }) => {
                     drop(reply.send(Err(refusal())));
                 }
@@ -272,29 +282,41 @@ impl Core {
         }
     }
 
+    /// Now, as exactly as it is stored: a run is the same before and after a restart.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        exact(self.clock.now())
+    }
+
     pub(super) fn status(&self) -> Answer {
         let (running, runs) = (self.slots.running(), self.runs.len());
-        Answer::Status { trouble: self.trouble.clone(), running, runs }
+        #[cfg(feature = "s3")]
+        let waiting = *self.shared.waiting.lock().unwrap_or_else(|e| e.into_inner());
+        #[cfg(not(feature = "s3"))]
+        let waiting = super::Waiting::default();
+        Answer::Status { trouble: self.trouble.clone(), running, runs, waiting }
     }
 
     /// The next message; `Some(None)` when something else is due first, `None` when nobody is left to send one.
-    fn receive(&mut self, receiver: &Receiver<Message>) -> Option<Option<Message>> {
+    fn receive(&mut self, mailbox: &mut Mailbox) -> Option<Option<Message>> {
         if let Some(message) = self.backlog.pop_front() {
             return Some(Some(message));
         }
         let busy = !self.lists.is_empty() || !self.stirred.is_empty() || !self.passes.is_empty();
         if busy || !self.writes.is_empty() || !self.effects.is_empty() || self.slots.is_behind() {
-            return match receiver.try_recv() {
+            return match mailbox.try_recv() {
                 Ok(message) => Some(Some(message)),
                 Err(TryRecvError::Empty) => Some(None),
                 Err(TryRecvError::Disconnected) => None,
             };
         }
-        let alarm = self.alarms.peek().map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()));
-        let look =
-            self.looks.first().map(|(at, _)| (*at - Utc::now()).to_std().unwrap_or_default().min(CLOCK));
-        let Some(pause) = alarm.into_iter().chain(look).min() else { return receiver.recv().ok().map(Some) };
-        match receiver.recv_timeout(pause) {
+        let at = self.clock.instant();
+        let alarm = self.alarms.peek().map(|Reverse((alarm, _))| alarm.saturating_duration_since(at));
+        let look = self.looks.first().map(|(at, _)| (*at - self.clock.now()).to_std().unwrap_or_default());
+        // The machine's clock may be set.
+        let look = look.map(|look| if self.clock.skips() { look } else { look.min(CLOCK) });
+        // Who executes one run has nothing to wait for after it.
+        let stays = self.mode == Mode::OneRun && self.runs.is_empty();
+        match mailbox.recv(alarm.into_iter().chain(look).min(), !stays) {
             Ok(message) => Some(Some(message)),
             Err(RecvTimeoutError::Timeout) => Some(None),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -324,13 +346,7 @@ impl Core {
             Message::Ended(ended) => self.take_in(ended),
             Message::Log { run, piece } => self.writes.push(Write::Log { run, piece }),
             Message::Due { run, key, of, resume } => self.arrived(run, key, &of, resume),
-            #[cfg(feature = "s3")]
-            Message::Deleted { object, done } => {
-                self.deleting -= 1;
-                if done {
-                    self.writes.push(Write::Deleted(object));
-                }
-            }
+            Message::Swept { done } => self.swept(done),
             Message::Told { id, later, error } => self.told(id, later, error),
             #[cfg(test)]
             Message::Pages(most) => self.writer.limit(most),
@@ -354,11 +370,6 @@ impl Core {
             Err(error) => drop(reply.send(Err(error))),
         }
     }
-}
-
-/// Now, as exactly as it is stored: a run is the same before and after a restart.
-pub(super) fn now() -> DateTime<Utc> {
-    exact(Utc::now())
 }
 
 /// A moment as exactly as it is stored.

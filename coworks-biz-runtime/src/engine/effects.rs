@@ -7,14 +7,15 @@ use tokio::sync::oneshot;
 
 use super::core::Core;
 use super::host::{Outputs, RunHost};
-use super::message::{Message, Reply};
+#[cfg(not(feature = "s3"))]
+use super::message::Message;
+use super::message::Reply;
 use super::{Answer, EngineError, RunHandle};
 use crate::run::{Key, RunState, State};
 use crate::store::Stored;
 use crate::task::Attempt;
 #[cfg(not(feature = "s3"))]
 use crate::task::Resume;
-use crate::value::Object;
 
 /// One of these.
 pub(super) enum Effect {
@@ -24,7 +25,6 @@ pub(super) enum Effect {
     Start { attempt: Attempt, host: RunHost },
     Keep { outputs: Arc<Outputs>, task: &'static str, map_index: i32, xcoms: Vec<(String, Stored)> },
     Watch { run: i64, key: Key },
-    Delete(Object),
     Tell(i64),
     Say { run: i64, key: Key, state: State },
     End { run: i64, state: RunState },
@@ -49,13 +49,12 @@ impl Core {
                 Effect::Start { attempt, host } => self.start(attempt, host),
                 Effect::Keep { outputs, task, map_index, xcoms } => outputs.keep(task, map_index, xcoms),
                 Effect::Watch { run, key } => self.watch(run, key),
-                Effect::Delete(object) => self.delete(object),
                 Effect::Tell(id) => self.tell(id),
                 Effect::Say { run, key, state } => self.say(run, key, state),
                 Effect::End { run, state } => self.let_go(run, state),
             }
         }
-        if self.slots.running() == 0 && self.deleting == 0 && self.outbox.under_way == 0 {
+        if self.slots.running() == 0 && !self.sweeps() && self.outbox.under_way == 0 {
             for drained in self.drained.drain(..) {
                 let _ = drained.send(());
             }
@@ -90,10 +89,11 @@ impl Core {
     #[cfg(feature = "s3")]
     fn watch(&self, run: i64, key: Key) {
         if let Some((object, since, until)) = self.runs.get(&run).and_then(|live| live.wait(key)) {
-            let mut watched = self.shared.watched.lock().unwrap_or_else(|e| e.into_inner());
-            watched.insert((run, key), object.clone());
-            drop(watched);
-            self.waiter.watch(super::waiter::Watch { run, key, object, since, until });
+            let now = self.now();
+            let (waited, left) = ((now - since).to_std(), (until - now).to_std());
+            let (waited, left) = (waited.unwrap_or_default(), left.unwrap_or_default());
+            let watch = super::waiter::Watch { who: (run, key), object, waited, left };
+            self.waiter.watch(watch, self.clock.busy());
         }
     }
 
@@ -103,28 +103,6 @@ impl Core {
         if let Some(of) = self.runs.get(&run).and_then(|live| live.waits_for(key)).cloned() {
             self.shared.tell(Message::Due { run, key, of, resume: Resume::Interrupted });
         }
-    }
-
-    #[cfg(feature = "s3")]
-    fn delete(&mut self, object: Object) {
-        self.deleting += 1;
-        let shared = Arc::clone(&self.shared);
-        self.tokio.spawn(async move {
-            let _few = shared.sweepers.acquire().await;
-            let done = match shared.services.results().await.delete(&object).await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::warn!(target: "coworks_biz::engine", "not deleted, and tried again at the next start: {error}");
-                    false
-                }
-            };
-            shared.tell(Message::Deleted { object, done });
-        });
-    }
-
-    #[cfg(not(feature = "s3"))]
-    fn delete(&mut self, object: Object) {
-        tracing::warn!(target: "coworks_biz::engine", "{object} stays: this program was built without S3");
     }
 
     fn say(&self, run: i64, key: Key, state: State) {

@@ -2,41 +2,39 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, RwLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-#[cfg(feature = "s3")]
-use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 
+use super::mailbox::Post;
 use super::message::Message;
 use super::outbox::Ways;
 use super::{EngineError, Refusal};
+use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
-use crate::run::{Key, RunState};
+use crate::run::RunState;
 use crate::store::{Blobs, LogRecord, Reader, StoreError, Stored, Writer};
 use crate::task::{Attempt, DagRun, Host, Triggered};
 use crate::tech::Client;
 use crate::value::Json;
-#[cfg(feature = "s3")]
-use crate::value::Object;
 
 /// What all runs of an engine share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) services: Client,
+    pub(super) clock: Clock,
     pub(super) ways: Ways,
-    pub(super) sender: Sender<Message>,
+    pub(super) post: Post,
     pub(super) blobs: Blobs,
-    /// How many deletions in S3 go on at once.
+    /// How many `HEAD`s a second S3 is asked at most for what is waited for.
     #[cfg(feature = "s3")]
-    pub(super) sweepers: Semaphore,
-    /// Which object a task instance waits for; a look for another one is not wanted any more.
+    pub(super) s3_rate: u32,
+    /// How much is waited for.
     #[cfg(feature = "s3")]
-    pub(super) watched: Mutex<HashMap<(i64, Key), Object>>,
+    pub(super) waiting: Mutex<super::Waiting>,
     /// What was last said of S3 being out of reach.
     #[cfg(feature = "s3")]
     pub(super) outage: Mutex<Option<String>>,
@@ -48,24 +46,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        config: &Config,
-        services: Client,
-        ways: Ways,
-        writer: &Writer,
-        sender: Sender<Message>,
-    ) -> Self {
+    pub(super) fn new(config: &Config, services: Client, ways: Ways, writer: &Writer, post: Post) -> Self {
         Self {
             services,
+            clock: config.clock.clone(),
             ways,
-            sender,
+            post,
             blobs: writer.blobs(),
             #[cfg(feature = "s3")]
-            sweepers: Semaphore::new(16),
-            #[cfg(feature = "s3")]
-            watched: Mutex::default(),
+            s3_rate: config.s3_rate,
             #[cfg(feature = "s3")]
             outage: Mutex::default(),
+            #[cfg(feature = "s3")]
+            waiting: Mutex::default(),
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
             database: config.db.clone(),
@@ -73,22 +66,19 @@ impl Shared {
         }
     }
 
-    /// A task instance does not wait for an object any more.
-    pub(super) fn unwatch(&self, run: i64, key: Key) {
-        #[cfg(feature = "s3")]
-        self.watched.lock().unwrap_or_else(|e| e.into_inner()).remove(&(run, key));
-        #[cfg(not(feature = "s3"))]
-        let _ = (run, key);
-    }
-
     /// Tells the engine. Where it has stopped, there is nobody left to tell, and nothing is lost
     /// that a resumed run would not do again.
     pub(super) fn tell(&self, message: Message) {
-        let _ = self.sender.send(message);
+        let _ = self.post.send(message);
     }
 
     pub(super) fn secrets(&self) -> &Arc<Secrets> {
         &self.secrets
+    }
+
+    /// The name of this engine in the keys of answers.
+    pub(super) fn engine_id(&self) -> &str {
+        &self.engine_id
     }
 
     /// Closes the connections that nobody uses.
@@ -255,6 +245,10 @@ impl Host for RunHost {
             records,
         };
         self.shared.tell(Message::Log { run: attempt.run.number, piece });
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     fn services(&self) -> &Client {

@@ -1,6 +1,6 @@
 //! What an operator does to a run: cancel it, run some of it again, say how a task has ended.
 
-use super::core::{Core, now};
+use super::core::Core;
 use super::effects::Effect;
 use super::live::{Live, word_of};
 use super::orders::{Answer, RunName};
@@ -42,11 +42,12 @@ impl Core {
     }
 
     fn stop(&mut self, run: i64, stop: Stop) {
+        let now = self.now();
         if let Some(live) = self.runs.get_mut(&run) {
             live.record.stopped = Some(word_of(stop).to_owned());
             if live.record.held.take().is_some() {
                 // Its teardowns have their time from now on.
-                live.record.start_date = Some(now());
+                live.record.start_date = Some(now);
             }
             let detail = match stop {
                 Stop::Cancelled => "by an operator".to_owned(),
@@ -56,7 +57,12 @@ impl Core {
                 }
             };
             let record = Box::new(live.record.clone());
-            self.writes.push(Write::Run { record, event: word_of(stop), detail: Some(detail), at: now() });
+            self.writes.push(Write::Run {
+                record,
+                event: word_of(stop),
+                detail: Some(detail),
+                at: self.now(),
+            });
         }
         self.step(run, Event::Stop(stop), None);
     }
@@ -110,7 +116,7 @@ impl Core {
     /// Says how a task instance has ended.
     pub(super) fn mark(&mut self, name: RunName, task: &str, mark: Mark) -> Result<Answer, EngineError> {
         let loaded = self.load(name)?;
-        let run = loaded.run;
+        let (run, at) = (loaded.run, self.now());
         let Some(live) = self.runs.get_mut(&run) else { unreachable!("it has just been loaded") };
         let waits = match (&live.record.held, live.record.state) {
             (Some(_), _) => Some("is held: `retry` or `cancel` decide"),
@@ -140,7 +146,6 @@ impl Core {
             self.unload(&loaded)?;
             return Err(refusal.into());
         }
-        let at = now();
         let record = Box::new(live.record.clone());
         let detail = Some(format!("{} marked {mark:?} by an operator", live.name(key)).to_lowercase());
         self.writes.push(Write::Run { record, event: "marked", detail, at });
@@ -218,21 +223,22 @@ impl Core {
             self.unload(loaded)?;
             return Err(Refusal::Changed { run_id, dag_id, changes }.into());
         }
+        let now = self.now();
         for mut task in given_up {
             task.state = Some(State::Removed);
-            self.writes.push(Write::Task { record: task, at: now() });
+            self.writes.push(Write::Task { record: task, at: now });
         }
         if let Some(live) = self.runs.get_mut(&run) {
             let waited = record.held.take().is_some() || record.state == RunState::Queued;
             if waited {
                 // What it may take counts from now on.
-                (record.state, record.start_date) = (RunState::Running, Some(now()));
+                (record.state, record.start_date) = (RunState::Running, Some(now));
             }
             live.record = record;
             if waited {
                 let record = Box::new(live.record.clone());
                 let detail = Some("by an operator".to_owned());
-                self.writes.push(Write::Run { record, event: "goes on", detail, at: now() });
+                self.writes.push(Write::Run { record, event: "goes on", detail, at: now });
             }
         }
         Ok(())

@@ -196,6 +196,11 @@ impl Live {
         self.notes(key).waits_for.as_deref()
     }
 
+    /// Which of the calls of a task is the one that counts.
+    pub(super) fn generation(&self, key: Key) -> u32 {
+        self.notes(key).generation
+    }
+
     pub(super) fn due_at(&self, key: Key) -> Option<DateTime<Utc>> {
         self.notes(key).due_at
     }

@@ -5,11 +5,9 @@ use tokio::sync::oneshot;
 use super::{Answer, EngineError, Order, RunHandle, Trigger};
 use crate::error::Error;
 use crate::run::Key;
-use crate::store::{LogRecord, Stored, WaitsFor};
+use crate::store::{Deletion, LogRecord, Stored, WaitsFor};
 use crate::task::{Definition, End, Resume};
 use crate::value::Json;
-#[cfg(feature = "s3")]
-use crate::value::Object;
 
 /// A message to the thread that owns the live runs.
 #[derive(Debug)]
@@ -50,11 +48,9 @@ pub(super) enum Message {
         of: WaitsFor,
         resume: Resume,
     },
-    #[cfg(feature = "s3")]
-    /// An object has been deleted, or will be at the next start.
-    Deleted {
-        object: Object,
-        done: bool,
+    /// Objects were deleted from S3, or why not.
+    Swept {
+        done: Vec<(Deletion, Result<(), String>)>,
     },
     /// Somebody has been told of something, or could not be.
     Told {

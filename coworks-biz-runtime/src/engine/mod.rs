@@ -17,6 +17,7 @@ mod effects;
 mod host;
 mod interventions;
 mod live;
+mod mailbox;
 mod message;
 mod orders;
 mod outbox;
@@ -24,6 +25,7 @@ mod outlook;
 mod past;
 mod refusal;
 mod slots;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -32,7 +34,6 @@ mod versions;
 mod waiter;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -41,8 +42,9 @@ use tokio::sync::{oneshot, watch};
 
 use self::core::Core;
 use self::host::Shared;
+use self::mailbox::Post;
 use self::message::Message;
-pub use self::orders::{Answer, BackfillRun, Order, Reprocess, RunName};
+pub use self::orders::{Answer, BackfillRun, Order, Reprocess, RunName, Waiting};
 use self::outbox::Ways;
 pub use self::refusal::Refusal;
 use crate::config::Config;
@@ -114,7 +116,7 @@ impl RunHandle {
 /// committed stays, and [`Engine::resume`] goes on from there.
 #[derive(Debug)]
 pub struct Engine {
-    sender: Sender<Message>,
+    post: Post,
     failure: Arc<OnceLock<String>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -129,17 +131,17 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let writer = Writer::open(&config.db, config.durability)?;
         let services = Client::new(config).map_err(EngineError::Client)?;
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (post, mut mailbox) = mailbox::mailbox(&config.clock);
         let ways = Ways::new(config).map_err(EngineError::Client)?;
-        let shared = Arc::new(Shared::new(config, services, ways, &writer, sender.clone()));
+        let shared = Arc::new(Shared::new(config, services, ways, &writer, post.clone()));
         let core = Core::new(mode, writer, definitions, shared, config)?;
         let failure = Arc::new(OnceLock::new());
         let told = Arc::clone(&failure);
         let thread = std::thread::Builder::new()
             .name("biz-engine".into())
-            .spawn(move || core.run(&receiver, &told))
+            .spawn(move || core.run(&mut mailbox, &told))
             .map_err(|e| EngineError::Stopped(format!("no thread for it: {e}")))?;
-        Ok(Self { sender, failure, thread: Some(thread) })
+        Ok(Self { post, failure, thread: Some(thread) })
     }
 
     /// Begins a run. Once this returns, the run is on disk and survives a crash.
@@ -179,7 +181,7 @@ impl Engine {
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.sender.send(message(reply)).map_err(|_| stopped(&self.failure))?;
+        self.post.send(message(reply)).map_err(|_| stopped(&self.failure))?;
         answer.await.map_err(|_| stopped(&self.failure))
     }
 }
@@ -187,7 +189,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // The thread is gone already when it failed; then there is nothing to tell it.
-        let _ = self.sender.send(Message::Stop);
+        let _ = self.post.send(Message::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::core::{Core, now};
+use super::core::Core;
 use super::{EngineError, Refusal, Trigger};
 use crate::run::{Mark, RunState};
 use crate::store::Write;
-use crate::value::Json;
+use crate::value::{Json, Object};
 
 /// What an engine is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +74,8 @@ pub enum Order {
         /// The DAG.
         dag_id: String,
     },
+    /// The answer of an asynchronous call may be there: look for it at once.
+    Hint(Object),
     /// Say how the engine is.
     Status,
 }
@@ -138,7 +140,20 @@ pub enum Answer {
         running: usize,
         /// How many runs are under way.
         runs: usize,
+        /// How many answers of asynchronous calls are waited for, and what S3 was asked for them.
+        waiting: Waiting,
     },
+}
+
+/// How much is waited for, and what that has cost since the engine started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Answers of asynchronous calls that are waited for.
+    pub answers: usize,
+    /// `HEAD` requests.
+    pub heads: u64,
+    /// `LIST` requests.
+    pub lists: u64,
 }
 
 /// A tick of a backfill.
@@ -173,6 +188,10 @@ impl Core {
                 self.backfill(dag_id, wanted)
             }
             Order::CancelBackfill { dag_id } => self.cancel_backfill(dag_id),
+            Order::Hint(object) => {
+                self.hint(object);
+                Ok(self.status())
+            }
             Order::Status => Ok(self.status()),
             Order::Cancel { run } => self.cancel(run),
             Order::Retry { run, from } => self.retry(run, &from),
@@ -184,6 +203,15 @@ impl Core {
         self.dags.place(dag_id).ok_or_else(|| Refusal::UnknownDag { dag_id: dag_id.to_owned() })
     }
 
+    #[cfg(feature = "s3")]
+    fn hint(&self, object: Object) {
+        self.waiter.hint(object, self.clock.busy());
+    }
+
+    /// Without S3 nobody waits for it.
+    #[cfg(not(feature = "s3"))]
+    fn hint(&self, _: Object) {}
+
     fn pause(&mut self, dag_id: String, paused: bool) -> Result<Answer, EngineError> {
         let dag = self.dag(&dag_id)?;
         let record = &mut self.dags[dag].record;
@@ -192,7 +220,7 @@ impl Core {
             self.writes.push(Write::Dag(record.clone()));
             self.slots.pause(dag, paused);
             self.stirred.insert(dag);
-            self.look(dag, now());
+            self.look(dag, self.now());
             let what =
                 if paused { "paused: what runs comes to its end, nothing new starts" } else { "goes on" };
             tracing::info!(target: "coworks_biz::engine", dag_id = %dag_id, "{what}");

@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::Mode;
 use super::alarms::Alarm;
-use super::core::{Core, now};
+use super::core::Core;
 use super::effects::Effect;
 use super::host::{Outputs, RunHost, Shared};
 use super::live::{Live, dag_run};
@@ -157,7 +157,7 @@ impl Core {
             exception: live.error(key).map(str::to_owned),
             log_excerpt: excerpt(log),
         };
-        let notice = notice(live, subject(task));
+        let notice = notice(live, subject(task), self.now());
         if mailed {
             let to = options.email.iter().map(|address| (*address).to_owned()).collect();
             self.post(run, &Job::Email { to, notice: notice.clone() });
@@ -208,7 +208,7 @@ impl Core {
             exception: live.error(key).map(str::to_owned),
         });
         let subject = Subject::RunFailed(RunFailed { state, failed_tasks: failed.collect() });
-        let notice = notice(live, subject);
+        let notice = notice(live, subject, self.now());
         self.post(run, &Job::Webhook { notice });
     }
 
@@ -219,7 +219,8 @@ impl Core {
         };
         let id = self.outbox.next;
         self.outbox.next += 1;
-        let record = NoticeRecord { id, run, way: job.way().to_owned(), notice, tries: 0, due_at: now() };
+        let record =
+            NoticeRecord { id, run, way: job.way().to_owned(), notice, tries: 0, due_at: self.now() };
         self.writes.push(Write::Notice(record.clone()));
         self.outbox.pending.insert(id, record);
         if self.mode != Mode::Orders {
@@ -242,12 +243,14 @@ impl Core {
         let shared = Arc::clone(&self.shared);
         let Job::Callback { which, task_id, map_index, try_number, exception } = job else {
             self.outbox.under_way += 1;
+            let busy = self.clock.busy();
             self.tokio.spawn(async move {
                 let (later, error) = match shared.ways.tell(&job).await {
                     Ok(later) => (later, None),
                     Err(error) => (Vec::new(), Some(error)),
                 };
                 shared.tell(Message::Told { id, later, error });
+                drop(busy);
             });
             return;
         };
@@ -267,10 +270,11 @@ impl Core {
             try_number,
             last_try: true,
             generation: 0,
-            started: now(),
+            started: self.now(),
             resume: None,
         };
         self.outbox.under_way += 1;
+        let busy = self.clock.busy();
         let host = RunHost { shared: Arc::clone(&shared), outputs };
         self.tokio.spawn(async move {
             let ended = callback(Arc::new(host), attempt, which, exception).await;
@@ -280,6 +284,7 @@ impl Core {
             }
             // What it said is in the log of the task, and calling it again would tell the same twice.
             shared.tell(Message::Told { id, later: Vec::new(), error: None });
+            drop(busy);
         });
     }
 
@@ -297,6 +302,7 @@ impl Core {
     /// `later` are the addresses that the server may take later.
     pub(super) fn told(&mut self, id: i64, later: Vec<String>, mut error: Option<Error>) {
         self.outbox.under_way -= 1;
+        let now = self.now();
         let Some(record) = self.outbox.pending.get_mut(&id) else { return };
         if !later.is_empty()
             && let Ok(Job::Email { notice, .. }) = serde_json::from_str(&record.notice)
@@ -313,7 +319,7 @@ impl Core {
                     Retry::After(delay) => TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX),
                     Retry::AsConfigured | Retry::Never => TimeDelta::seconds(30 << (record.tries - 1).min(7)),
                 };
-                record.due_at = Utc::now().checked_add_signed(pause).unwrap_or(record.due_at);
+                record.due_at = now.checked_add_signed(pause).unwrap_or(record.due_at);
                 let record = record.clone();
                 let at = record.due_at;
                 tracing::warn!(target: "coworks_biz::engine", "{way} is tried again at {}: {error}", at.to_rfc3339());
@@ -347,9 +353,9 @@ impl Core {
     }
 }
 
-fn notice(live: &Live, subject: Subject) -> Notice {
+fn notice(live: &Live, subject: Subject, at: DateTime<Utc>) -> Notice {
     Notice {
-        at: now(),
+        at,
         host: host(),
         program: std::env::args().next().unwrap_or_default(),
         dag_id: live.record.dag_id.clone(),

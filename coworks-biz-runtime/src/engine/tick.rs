@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::begin::Plan;
-use super::core::{BATCH, Core, now};
+use super::core::{BATCH, Core};
 use crate::dag::Schedule;
 use crate::schedule::{Known, Tick, Timetable};
 use crate::store::{RunType, StoreError, Which, Write};
@@ -27,7 +27,7 @@ impl Core {
                     continue;
                 }
             };
-            let now = now();
+            let now = self.now();
             let record = &mut self.dags[dag].record;
             if record.schedule.as_deref() != Some(timetable.text()) {
                 // Before its first schedule there was none that could have changed.
@@ -57,15 +57,15 @@ impl Core {
 
     /// Makes the runs of the ticks that are due.
     pub(super) fn tick(&mut self) -> Result<(), StoreError> {
-        let now = now();
-        if self.clock.is_some_and(|before| now < before) {
+        let now = self.now();
+        if self.latest.is_some_and(|before| now < before) {
             // The clock was put back: what was not due yet may be further away, or come anew.
             tracing::warn!(target: "coworks_biz::engine", "the clock was put back: all schedules are looked at again");
             for dag in 0..self.dags.len() {
                 self.look(dag, now);
             }
         }
-        self.clock = Some(now);
+        self.latest = Some(now);
         // Each once: what is left of them, and of the others, comes behind the commit of these.
         let due: Vec<_> = self.looks.range(..=(now, usize::MAX)).copied().collect();
         for (at, dag) in due {
@@ -146,7 +146,7 @@ impl Core {
     /// What a DAG does next by itself may hang on the end of its last run.
     pub(super) fn look_after_end(&mut self, dag: usize) {
         if self.dags[dag].definition.dag.schedule == Some(Schedule::Continuous) {
-            self.look(dag, now());
+            self.look(dag, self.now());
         }
     }
 }

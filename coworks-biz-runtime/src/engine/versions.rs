@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::core::{Core, now};
+use super::core::Core;
 use crate::dag::{Dag, Kind, Role};
 use crate::run::State;
 use crate::store::{PRUNED, RunRecord, StoreError, TaskRecord, Write};
@@ -128,7 +128,7 @@ impl Core {
         record.version = state.version.clone();
         self.remember_version(dag);
         let copy = Box::new(record.clone());
-        self.writes.push(Write::Run { record: copy, event: "changed", detail, at: now() });
+        self.writes.push(Write::Run { record: copy, event: "changed", detail, at: self.now() });
         Ok(Ok(()))
     }
 }

@@ -9,14 +9,21 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::Service;
 use super::events::{Event, Events};
+use super::fault::{self, Kind};
+use super::script::Script;
+use crate::clock::Clock;
 use crate::tech::Results;
 use crate::value::Object;
 
@@ -26,23 +33,26 @@ const LONGEST: Duration = Duration::from_secs(29);
 /// The largest body, in bytes.
 const LARGEST: usize = 256 * 1024 * 1024;
 
-struct Gateway {
+/// What a gateway works with.
+pub(super) struct Gateway {
+    pub(super) results: Results,
+    pub(super) events: Events,
+    pub(super) lambdas: Lambdas,
+    pub(super) clock: Clock,
+    /// What goes wrong by script; `None` where nothing does, and nothing is remembered.
+    pub(super) script: Option<Arc<Script>>,
+}
+
+struct World {
     services: HashMap<(String, String), Service>,
-    results: Results,
-    events: Events,
-    lambdas: Lambdas,
+    gateway: Gateway,
 }
 
 /// The services that run in the background.
 pub(super) type Lambdas = Arc<Mutex<JoinSet<()>>>;
 
 /// The gateway: services are at `/{api_id}/{stage}`. Goes on with the events that are left.
-pub(super) fn app(
-    services: Vec<Service>,
-    results: Results,
-    events: Events,
-    lambdas: Lambdas,
-) -> io::Result<Router> {
+pub(super) fn app(services: Vec<Service>, gateway: Gateway) -> io::Result<Router> {
     let services = services.into_iter().map(|mut service| {
         let id = service.api_id.clone();
         let no_entry = move |method: Method, uri: Uri| async move {
@@ -52,76 +62,185 @@ pub(super) fn app(
         service.entries = service.entries.fallback(no_entry.clone()).method_not_allowed_fallback(no_entry);
         ((service.api_id.clone(), service.stage.clone()), service)
     });
-    let left = events.left()?;
-    let gateway = Arc::new(Gateway { services: services.collect(), results, events, lambdas });
+    let left = gateway.events.left()?;
+    let world = Arc::new(World { services: services.collect(), gateway });
     for (name, event) in left {
         match event.request() {
-            Ok(request) => gateway.run(name, event, request),
+            Ok(request) => {
+                let (parts, body) = request.into_parts();
+                let world = Arc::clone(&world);
+                tokio::spawn(async move {
+                    let body = read(body).await;
+                    world.run(name, event, Call { parts, body }, Kind::None);
+                });
+            }
             Err(e) => tracing::warn!("an earlier call of `{}` is no request any more: {e}", event.api_id),
         }
     }
-    Ok(Router::new().fallback(answer).with_state(gateway))
+    Ok(Router::new().fallback(answer).with_state(world))
 }
 
-impl Gateway {
+/// A call of a service, which can be delivered more than once.
+#[derive(Clone)]
+struct Call {
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Call {
+    fn request(self) -> Request {
+        Request::from_parts(self.parts, Body::from(self.body))
+    }
+}
+
+/// Marks an answer that is not given: the connection is closed instead.
+#[derive(Clone)]
+struct HangUp;
+
+fn hang_up() -> Response {
+    let mut response = Response::new(Body::empty());
+    response.extensions_mut().insert(HangUp);
+    response
+}
+
+/// What serves a connection to the gateway.
+#[derive(Clone)]
+pub(super) struct Connection(Router);
+
+impl Connection {
+    pub(super) fn new(app: Router) -> Self {
+        Self(app)
+    }
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Connection {
+    type Response = Response;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Response>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let answer = self.0.clone().oneshot(request.map(Body::new));
+        async move {
+            let Ok(response) = answer.await;
+            match response.extensions().get::<HangUp>() {
+                Some(HangUp) => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+                None => Ok(response),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl World {
     /// Runs a service in the background, and stores what it answers.
-    fn run(self: &Arc<Self>, name: String, event: Event, request: Request) {
-        let gateway = Arc::clone(self);
-        let mut lambdas = self.lambdas.lock().unwrap_or_else(|e| e.into_inner());
+    fn run(self: &Arc<Self>, name: String, event: Event, call: Call, fault: Kind) {
+        let world = Arc::clone(self);
+        let busy = self.gateway.clock.busy();
+        let mut lambdas = self.gateway.lambdas.lock().unwrap_or_else(|e| e.into_inner());
         while lambdas.try_join_next().is_some() {}
         lambdas.spawn(async move {
-            let service = gateway.services.get(&(event.api_id.clone(), event.stage.clone()));
-            match service {
+            let Gateway { results, events, clock, .. } = &world.gateway;
+            let busy = match fault {
+                Kind::Delay(delay) => {
+                    let sleep = clock.sleep(delay);
+                    drop(busy);
+                    sleep.await
+                }
+                _ => busy,
+            };
+            match world.services.get(&(event.api_id.clone(), event.stage.clone())) {
                 Some(service) => {
-                    run_and_store(service.clone(), request, &gateway.results, &event.object).await;
+                    let times = if fault == Kind::Duplicate { 2 } else { 1 };
+                    for _ in 0..times {
+                        let answer = match &fault {
+                            Kind::Leaves(bytes) => Some(bytes.clone()),
+                            _ => {
+                                let stored = stored(service.clone(), call.clone().request()).await;
+                                (fault != Kind::Drop).then_some(stored)
+                            }
+                        };
+                        if let Some(answer) = answer
+                            && let Err(e) = results.write(&event.object, answer).await
+                        {
+                            tracing::error!("the local service could not store its answer: {e}");
+                        }
+                    }
                 }
                 None => tracing::warn!("there is no local service `{}` any more", event.api_id),
             }
-            gateway.events.forget(&name);
+            events.forget(&name);
+            drop(busy);
         });
     }
 }
 
-async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let (service, request) = match route(&gateway, request) {
+async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
+    let (service, request) = match route(&world.services, request) {
         Ok(routed) => routed,
         Err(refusal) => return refusal,
     };
-    let headers = request.headers().clone();
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (parts, body) = request.into_parts();
+    let call = Call { parts, body: read(body).await };
+    let Gateway { events, clock, script, .. } = &world.gateway;
+    let fault = script
+        .as_ref()
+        .map_or(Kind::None, |script| script.receive(&service, &call.parts, &call.body, clock.now()));
+    match &fault {
+        Kind::Status { status, headers, body } => return fault::answer(*status, headers, body.clone()),
+        Kind::Reset => return hang_up(),
+        _ => {}
+    }
+    let header =
+        |name: &str| call.parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if header("InvocationType").as_deref() == Some("Event") {
         let (Some(bucket), Some(key)) = (header("X-CWS-S3Bucket"), header("X-CWS-S3Key")) else {
             return message(StatusCode::BAD_REQUEST, "an Event call names X-CWS-S3Bucket and X-CWS-S3Key");
         };
-        let (parts, body) = request.into_parts();
         let of = (service.api_id.as_str(), service.stage.as_str());
-        let body = read(body).await;
-        let event = Event::new(of, &parts, &body, Object { bucket, key });
-        return match gateway.events.keep(&event) {
+        let event = Event::new(of, &call.parts, &call.body, Object { bucket, key });
+        return match events.keep(&event) {
             Ok(name) => {
-                gateway.run(name, event, Request::from_parts(parts, Body::from(body)));
+                world.run(name, event, call, fault);
                 StatusCode::OK.into_response()
             }
             Err(e) => message(StatusCode::INTERNAL_SERVER_ERROR, &format!("the event cannot be kept: {e}")),
         };
     }
-    match tokio::time::timeout(LONGEST, invoke(&service, request)).await {
+    let late = || message(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out");
+    match fault {
+        Kind::Delay(delay) => {
+            // Who has called only waits.
+            let idle = clock.idle();
+            let awake = clock.sleep(delay.min(LONGEST)).await;
+            drop((idle, awake));
+            if delay >= LONGEST {
+                return late();
+            }
+        }
+        Kind::Duplicate => drop(invoke(&service, call.clone().request()).await),
+        Kind::Leaves(bytes) => return bytes.into_response(),
+        _ => {}
+    }
+    match tokio::time::timeout(LONGEST, invoke(&service, call.request())).await {
+        Ok(_) if fault == Kind::Drop => hang_up(),
         Ok(response) => response,
-        Err(_) => message(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
+        Err(_) => late(),
     }
 }
 
 /// Finds the service, and the request as the service sees it; or the gateway's own answer.
 #[expect(clippy::result_large_err, reason = "once a request")]
-fn route(gateway: &Gateway, request: Request) -> Result<(Service, Request), Response> {
+fn route(
+    services: &HashMap<(String, String), Service>,
+    request: Request,
+) -> Result<(Service, Request), Response> {
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path().trim_start_matches('/');
     let mut pieces = path.splitn(3, '/');
     let (api_id, stage) = (pieces.next().unwrap_or_default(), pieces.next().unwrap_or_default());
     let entry = pieces.next().unwrap_or_default();
-    let service = gateway.services.get(&(api_id.to_owned(), stage.to_owned())).ok_or_else(|| {
-        let there: Vec<_> =
-            gateway.services.keys().map(|(id, stage)| format!("`{id}` in `{stage}`")).collect();
+    let service = services.get(&(api_id.to_owned(), stage.to_owned())).ok_or_else(|| {
+        let there: Vec<_> = services.keys().map(|(id, stage)| format!("`{id}` in `{stage}`")).collect();
         let there = there.join(", ");
         tracing::warn!("there is no local service `{api_id}` in the stage `{stage}`; there is {there}");
         unknown()
@@ -162,8 +281,8 @@ async fn invoke(service: &Service, request: Request) -> Response {
     Response::from_parts(parts, Body::from(quoted))
 }
 
-/// What Lambda does with an event: runs it, and stores what it answers.
-async fn run_and_store(service: Service, request: Request, results: &Results, object: &Object) {
+/// What Lambda stores of an event: what the service answers.
+async fn stored(service: Service, request: Request) -> Vec<u8> {
     let Ok(response) = service.entries.oneshot(request).await;
     let (parts, body) = response.into_parts();
     let status = parts.status.as_u16();
@@ -177,7 +296,7 @@ async fn run_and_store(service: Service, request: Request, results: &Results, ob
         false => text(),
     };
     let binary = is(&parts.headers, "application/octet-stream");
-    let stored = match binary {
+    match binary {
         true => bytes.to_vec(),
         false => {
             let headers: Map<String, Value> = parts
@@ -189,9 +308,6 @@ async fn run_and_store(service: Service, request: Request, results: &Results, ob
                 json!({ "statusCode": status, "headers": headers, "body": body, "isBase64Encoded": false });
             ascii(&envelope.to_string()).into_bytes()
         }
-    };
-    if let Err(e) = results.write(object, stored).await {
-        tracing::error!("the local service could not store its answer: {e}");
     }
 }
 

@@ -1,14 +1,23 @@
 //! Stand-ins for API Gateway, Lambda and S3 on loopback, for examples and tests.
 //!
-//! A technical microservice is an [`axum::Router`]; the stand-in gateway gives
+//! A technical microservice is made of axum's handlers; the stand-in gateway gives
 //! it an address, holds calls against its token, and answers as API Gateway
 //! does; a directory knows those that have a name. A call that asks for it is run in the background, and its answer is
 //! left in a real S3 server in this process.
+//!
+//! A [`Sandbox`] is all that for a test, with a database and a clock of its own: it runs a whole business service in
+//! milliseconds, has its calls go wrong by script, and tells what was called.
 
 mod directory;
 mod events;
+mod fault;
+mod finished;
 mod gateway;
 mod s3;
+mod sandbox;
+mod script;
+mod serve;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -18,84 +27,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use axum;
-use axum::Router;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use self::events::Events;
-use self::gateway::Lambdas;
+pub use self::fault::Fault;
+pub use self::finished::Finished;
+use self::gateway::{Gateway, Lambdas};
+pub use self::sandbox::Sandbox;
+pub use self::script::Received;
+use self::script::Script;
+pub use self::service::Service;
+use crate::clock::Clock;
 use crate::config::{Config, Directory, S3, S3Server, Secret};
-
-/// A technical microservice.
-///
-/// ```
-/// use coworks_biz_runtime::local::{Service, axum::{Router, routing::get}};
-///
-/// let hello = Service::new("xxxx").token("token").entries(
-///     Router::new().route("/", get(|| async { "hello" })),
-/// );
-/// # let _ = hello;
-/// ```
-#[derive(Debug, Clone)]
-pub struct Service {
-    api_id: String,
-    stage: String,
-    cws_name: Option<String>,
-    token: Option<String>,
-    /// The types of bodies.
-    takes: Vec<String>,
-    entries: Router,
-}
-
-impl Service {
-    /// The service with this API id, in the stage `dev`, without entries, open to all.
-    pub fn new(api_id: impl Into<String>) -> Self {
-        Self {
-            api_id: api_id.into(),
-            stage: "dev".into(),
-            cws_name: None,
-            token: None,
-            takes: vec!["application/json".into()],
-            entries: Router::new(),
-        }
-    }
-
-    /// Puts it into this stage.
-    #[must_use]
-    pub fn stage(mut self, stage: impl Into<String>) -> Self {
-        self.stage = stage.into();
-        self
-    }
-
-    /// Gives it this name in the directory, for calls with a `cws_name`.
-    #[must_use]
-    pub fn named(mut self, cws_name: impl Into<String>) -> Self {
-        self.cws_name = Some(cws_name.into());
-        self
-    }
-
-    /// Also takes bodies of this `Content-Type`; JSON always, and others are answered 415.
-    #[must_use]
-    pub fn takes(mut self, content_type: impl Into<String>) -> Self {
-        self.takes.push(content_type.into());
-        self
-    }
-
-    /// Takes only calls with this token.
-    #[must_use]
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
-        self
-    }
-
-    /// Answers with these entries.
-    #[must_use]
-    pub fn entries(mut self, entries: Router) -> Self {
-        self.entries = entries;
-        self
-    }
-}
+pub use crate::run::{RunState, State};
 
 /// The services that a program brings along for `--local`.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +63,16 @@ impl Services {
     /// the S3 server holds is under `dir`; it has the bucket `bucket`. Calls that an
     /// earlier one accepted there and did not answer are answered now.
     pub async fn start(self, dir: &Path, bucket: &str) -> io::Result<Local> {
+        self.start_by(dir, bucket, Clock::default(), None).await
+    }
+
+    async fn start_by(
+        self,
+        dir: &Path,
+        bucket: &str,
+        clock: Clock,
+        script: Option<Arc<Script>>,
+    ) -> io::Result<Local> {
         let mut servers = JoinSet::new();
         let listener = || TcpListener::bind(("127.0.0.1", 0));
         let (for_s3, for_gateway) = (listener().await?, listener().await?);
@@ -132,18 +87,14 @@ impl Services {
         let lambdas = Lambdas::default();
         let results = crate::tech::Results::connect(&answers).await;
         let named = directory::app(&self.0, &format!("http://{gateway}"));
-        let app = gateway::app(self.0, results, Events::open(dir)?, Arc::clone(&lambdas))?;
+        let held =
+            Gateway { results, events: Events::open(dir)?, lambdas: Arc::clone(&lambdas), clock, script };
+        let app = gateway::app(self.0, held)?;
         let (app, directory) = match named {
             Some((entries, directory)) => (app.merge(entries), Some(directory)),
             None => (app, None),
         };
-        servers.spawn(async move {
-            if let Err(e) =
-                axum::serve(for_gateway.tap_io(|stream| drop(stream.set_nodelay(true))), app).await
-            {
-                tracing::error!("the local gateway has stopped: {e}");
-            }
-        });
+        servers.spawn(serve::serve(for_gateway, gateway::Connection::new(app)));
         Ok(Local { gateway, directory, s3, lambdas, _servers: servers })
     }
 }

@@ -3,8 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
@@ -27,29 +25,6 @@ pub(super) fn serve(
     let mut service = S3ServiceBuilder::new(files);
     service.set_auth(SimpleAuth::from_single(&*server.access_key, server.secret_key.expose()));
     let service = service.build();
-    servers.spawn(async move {
-        let mut connections = JoinSet::new();
-        loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => {
-                    // Small answers in two writes would wait 40 ms for each other.
-                    let _ = stream.set_nodelay(true);
-                    stream
-                }
-                Err(e) => {
-                    tracing::warn!("the local S3 server could not accept a connection: {e}");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let service = service.clone();
-            connections.spawn(async move {
-                let http = Builder::new(TokioExecutor::new());
-                // A client that goes away in the middle is its own affair.
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            });
-            while connections.try_join_next().is_some() {}
-        }
-    });
+    servers.spawn(super::serve::serve(listener, service));
     Ok(())
 }

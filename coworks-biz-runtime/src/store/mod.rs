@@ -21,8 +21,8 @@ pub use self::lock::{owner_lives, wait as wait_for_lock};
 pub use self::prune::{PRUNED, Pruned};
 pub use self::read::{Reader, Which};
 pub use self::record::{
-    BackfillRecord, DagRecord, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType, TaskRecord,
-    WaitsFor, Write,
+    BackfillRecord, DagRecord, Deletion, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType,
+    TaskRecord, WaitsFor, Write,
 };
 pub use self::write::Writer;
 

@@ -8,8 +8,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::{
-    BackfillRecord, Blobs, DagRecord, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType, StoreError,
-    TaskRecord, WaitsFor, schema, upkeep,
+    BackfillRecord, Blobs, DagRecord, Deletion, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType,
+    StoreError, TaskRecord, WaitsFor, schema, upkeep,
 };
 use crate::value::{Json, Object};
 
@@ -340,11 +340,27 @@ pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<T
         .collect()
 }
 
-pub(super) fn to_delete(connection: &Connection) -> rusqlite::Result<Vec<Object>> {
+pub(super) fn deletions(
+    connection: &Connection,
+    due: DateTime<Utc>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Deletion>> {
     connection
-        .prepare("SELECT bucket, key FROM to_delete")?
-        .query_map([], |row| Ok(Object { bucket: row.get(0)?, key: row.get(1)? }))?
+        .prepare_cached(
+            "SELECT bucket, key, due_at, until FROM to_delete WHERE due_at <= ? ORDER BY due_at LIMIT ?",
+        )?
+        .query_map(rusqlite::params![due.timestamp_micros(), limit], |row| {
+            Ok(Deletion {
+                object: Object { bucket: row.get(0)?, key: row.get(1)? },
+                due_at: time(row, 2)?.unwrap_or_default(),
+                until: time(row, 3)?.unwrap_or_default(),
+            })
+        })?
         .collect()
+}
+
+pub(super) fn next_deletion(connection: &Connection) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    connection.prepare_cached("SELECT min(due_at) FROM to_delete")?.query_row([], |row| time(row, 0))
 }
 
 fn run_record(row: &Row) -> rusqlite::Result<RunRecord> {

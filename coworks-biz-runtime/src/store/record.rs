@@ -198,6 +198,17 @@ pub struct NoticeRecord {
     pub due_at: DateTime<Utc>,
 }
 
+/// An object that is to be deleted from S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// The object.
+    pub object: Object,
+    /// When it is deleted, for the first time or again.
+    pub due_at: DateTime<Utc>,
+    /// When it is deleted for the last time: until then it may be written once more.
+    pub until: DateTime<Utc>,
+}
+
 /// A piece of the log of an attempt.
 #[derive(Debug, Clone)]
 pub struct LogRecord {
@@ -285,9 +296,9 @@ pub enum Write {
         /// The piece.
         piece: LogRecord,
     },
-    /// An object is to be deleted from S3.
-    Delete(Object),
-    /// An object has been deleted from S3.
+    /// An object is to be deleted from S3, or to be deleted again.
+    Delete(Deletion),
+    /// An object has been deleted from S3 for the last time.
     Deleted(Object),
     /// What is remembered of a DAG.
     Dag(DagRecord),

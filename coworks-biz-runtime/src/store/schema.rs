@@ -12,8 +12,12 @@ use super::StoreError;
 const APPLICATION_ID: i32 = 0x4357_627a;
 
 /// Each migration brings the file from its index to the next version. Never edited once released.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Refuses a file that is not ours or is of a newer version; brings any other up to date.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

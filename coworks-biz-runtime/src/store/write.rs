@@ -8,13 +8,12 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::lock::{Lock, beside};
 use super::{
-    BackfillRecord, Blobs, DagRecord, NoticeRecord, RunRecord, StoreError, TaskRecord, Which, Write, read,
-    schema, upkeep,
+    BackfillRecord, Blobs, DagRecord, Deletion, NoticeRecord, RunRecord, StoreError, TaskRecord, Which,
+    Write, read, schema, upkeep,
 };
 use crate::config::Durability;
 use crate::run::State;
 use crate::store::{LogRecord, Stored};
-use crate::value::Object;
 
 /// Pages of the write-ahead log before they are brought into the file: 16 MiB.
 const CHECKPOINT: i64 = 4096;
@@ -182,9 +181,14 @@ impl Writer {
         read::tasks(&self.connection, run).map_err(|source| self.wrap(source))
     }
 
-    /// The objects that are still to be deleted from S3.
-    pub fn to_delete(&self) -> Result<Vec<Object>, StoreError> {
-        read::to_delete(&self.connection).map_err(|source| self.wrap(source))
+    /// Up to `limit` objects that are to be deleted from S3 by now.
+    pub fn deletions(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<Deletion>, StoreError> {
+        read::deletions(&self.connection, now, limit).map_err(|source| self.wrap(source))
+    }
+
+    /// When the next object is to be deleted from S3.
+    pub fn next_deletion(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        read::next_deletion(&self.connection).map_err(|source| self.wrap(source))
     }
 
     fn query<T: rusqlite::types::FromSql>(
@@ -354,10 +358,10 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                 .execute(params![run, task_id, map_index, try_number, records])?;
             Ok(())
         }
-        Write::Delete(object) => {
-            transaction
-                .prepare_cached("INSERT OR IGNORE INTO to_delete VALUES (?, ?)")?
-                .execute([&object.bucket, &object.key])?;
+        Write::Delete(Deletion { object, due_at, until }) => {
+            transaction.prepare_cached("INSERT OR REPLACE INTO to_delete VALUES (?, ?, ?, ?)")?.execute(
+                params![object.bucket, object.key, due_at.timestamp_micros(), until.timestamp_micros()],
+            )?;
             Ok(())
         }
         Write::Deleted(object) => {

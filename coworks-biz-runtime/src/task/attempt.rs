@@ -96,6 +96,9 @@ pub struct End {
     pub wait: Option<Wait>,
     /// The objects that are not needed any more once this end is committed and the task is over.
     pub delete: Vec<Object>,
+    /// The objects that nobody waits for once this end is committed and the task is over, and that may
+    /// still come.
+    pub late: Vec<Object>,
     /// The rest of its log.
     pub log: String,
 }
@@ -111,6 +114,7 @@ impl End {
             items: Vec::new(),
             wait: None,
             delete: Vec::new(),
+            late: Vec::new(),
             log: String::new(),
         }
     }
@@ -163,4 +167,6 @@ pub(super) struct Side {
     pub(super) pushed: Pushed,
     /// Answers that were read and refused.
     pub(super) refused: Mutex<Vec<Object>>,
+    /// Answers that were asked for and may still come.
+    pub(super) late: Mutex<Vec<Object>>,
 }

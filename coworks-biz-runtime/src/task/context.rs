@@ -49,7 +49,7 @@ impl DagRun {
     }
 
     /// The name of one call of one task: the same over its tries, new in each generation.
-    pub(super) fn call_name(&self, task_id: &str, map_index: i32, generation: u32) -> String {
+    pub(crate) fn call_name(&self, task_id: &str, map_index: i32, generation: u32) -> String {
         format!("{}/{task_id}.{map_index}.{generation}", self.uuid)
     }
 

@@ -31,10 +31,14 @@ impl Group<'_> {
         let bucket = self.call.bucket.unwrap_or(self.services().bucket());
         let call =
             self.attempt.run.call_name(self.submit_id(), self.attempt.map_index, self.attempt.generation);
-        let key = format!("s3/biz-{}/{call}", self.context.host.engine_id());
-        let object = Object { bucket: bucket.to_owned(), key };
+        let object = Object::of_call(bucket, self.context.host.engine_id(), &call);
         self.services().results().await.check(bucket).await?;
-        self.send(&object).await?;
+        self.send(&object).await.inspect_err(|error| {
+            // Who refuses does nothing; who does not answer may have begun.
+            if !error.is_fatal() {
+                self.may_come(&object);
+            }
+        })?;
         let mut outcome = Outcome::default();
         outcome.push("cws_name", Json::encode(&self.call.call.service.name())?);
         outcome.push("bucket", Json::encode(&object.bucket)?);
@@ -68,7 +72,7 @@ impl Group<'_> {
 
     async fn read(&self) -> Result<Outcome> {
         let first = self.result().await?;
-        let asked_now = asked_by(&first, self.attempt.try_number);
+        let asked_now = first.asked_by(self.attempt.try_number);
         let refused = match self.attempt.resume {
             Some(Resume::Interrupted) => return Ok(self.defer(asked_now)),
             Some(resume) => {
@@ -102,7 +106,7 @@ impl Group<'_> {
     /// try may have failed to read it for reasons of its own.
     async fn newest(&self, first: &Object) -> Result<Option<(Object, Body)>> {
         for asked in (1..self.attempt.try_number.max(2)).rev() {
-            let object = asked_by(first, asked);
+            let object = first.asked_by(asked);
             if let Some(bytes) = self.fetch(&object).await? {
                 return Ok(Some((object, bytes)));
             }
@@ -146,7 +150,7 @@ impl Group<'_> {
     fn served(&self, first: &Object) -> Vec<Object> {
         match self.call.keep {
             true => Vec::new(),
-            false => (1..=self.attempt.try_number).map(|asked| asked_by(first, asked)).collect(),
+            false => (1..=self.attempt.try_number).map(|asked| first.asked_by(asked)).collect(),
         }
     }
 
@@ -168,8 +172,16 @@ impl Group<'_> {
                 "; S3 answers 403, so that the key may be missing, or not to be read with these credentials"
             }
         };
+        self.may_come(object);
         let timeout = humantime::format_duration(self.call.timeout);
         Err(Error::msg(format!("no answer at {object} within its timeout of {timeout}{hint}")))
+    }
+
+    /// An answer that is not there, and that nobody waits for if this was the last try.
+    fn may_come(&self, object: &Object) {
+        if !self.call.keep {
+            self.side.late.lock().unwrap_or_else(|e| e.into_inner()).push(object.clone());
+        }
     }
 
     /// Where the answer of the first asking is: what `call` pushed.
@@ -200,14 +212,6 @@ impl Group<'_> {
 
     fn services(&self) -> &Client {
         self.context.host.services()
-    }
-}
-
-/// Where the try of `read` with this number asked for an answer. The first one did not ask: `call` had.
-fn asked_by(first: &Object, try_number: u32) -> Object {
-    match try_number {
-        0 | 1 => first.clone(),
-        n => Object { bucket: first.bucket.clone(), key: format!("{}.{n}", first.key) },
     }
 }
 

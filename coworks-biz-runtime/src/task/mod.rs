@@ -38,6 +38,7 @@ pub use self::trigger::{
     NeedsNoConf, TRIGGER_RUN_ID, TakesConf, TriggerCall, Triggered, conf_of, definition_of,
     definition_without_conf,
 };
+use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::dag::Dag;
 use crate::error::Result;
@@ -214,6 +215,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Takes a piece of the log of an attempt that is still under way.
     fn log(&self, attempt: &Attempt, records: String);
+
+    /// What time it is.
+    fn clock(&self) -> &Clock;
 
     /// What calls services.
     fn services(&self) -> &Client;

@@ -54,6 +54,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         Ok(outcome)
     });
     let answered = result.as_ref().err().and_then(Error::status);
+    let late = std::mem::take(&mut *side.late.lock().unwrap_or_else(|e| e.into_inner()));
     let (ending, error, outcome) = match result {
         Ok(outcome) => (outcome.ending(), None, outcome),
         Err(error) => {
@@ -72,6 +73,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         items: items.unwrap_or_default(),
         wait,
         delete,
+        late,
         log: log.take_all(),
     }
 }
@@ -107,7 +109,7 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
         }
         Body::Sensor { call, arguments } => {
             let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
-            within(limit, true, sensor::poke(call, &arguments, attempt, host.services())).await
+            within(limit, true, sensor::poke(call, &arguments, attempt, host.services(), host.clock())).await
         }
         Body::Trigger { call, conf } => {
             let triggering = Triggering { call, conf: *conf, attempt, context };

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::attempt::{Attempt, Awaited, Outcome, Wait};
+use crate::clock::Clock;
 use crate::error::{Error, Result, Retry};
 use crate::tech::{Answer, Arguments, Client, SensorCall};
 use crate::value::{self, Json, Type};
@@ -13,10 +14,11 @@ pub(super) async fn poke(
     arguments: &Arguments,
     attempt: &Attempt,
     services: &Client,
+    clock: &Clock,
 ) -> Result<Outcome> {
     let mut who = attempt.run.identity(attempt.node().task_id, attempt);
     // Each is a question of its own: a service that knows the key would give the old answer again.
-    who.idempotency_key.push_str(&format!(".{}", Utc::now().timestamp_micros()));
+    who.idempotency_key.push_str(&format!(".{}", clock.now().timestamp_micros()));
     // What looks at the answer wants it, also where nobody takes it.
     let any = Type::of::<serde_json::Value>();
     let output = sensor.call.output.as_ref().or(sensor.until.is_some().then_some(&any));
@@ -30,7 +32,7 @@ pub(super) async fn poke(
         }
         Verdict::NotYet(reason, not_before) => (reason, not_before),
     };
-    let until = next(sensor, not_before, attempt.started, Utc::now()).ok_or_else(|| {
+    let until = next(sensor, not_before, attempt.started, clock.now()).ok_or_else(|| {
         let timeout = humantime::format_duration(sensor.timeout);
         // As in Airflow: it has had its time, and its retries are for other failures.
         Error::fatal(format!("not there within its timeout of {timeout}: {reason}"))

@@ -96,6 +96,10 @@ impl Host for Fake {
 
     fn log(&self, _: &Attempt, _: String) {}
 
+    fn clock(&self) -> &Clock {
+        &self.config.clock
+    }
+
     fn services(&self) -> &Client {
         &self.services
     }

@@ -17,9 +17,6 @@ use crate::config::{Config, Secret, Secrets, secret};
 use crate::error::{Error, Result, chain};
 use crate::value::{Object, Type};
 
-/// No service makes a task wait longer than this before its next try.
-const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
-
 /// What speaks HTTP, for all that is called from here.
 pub(crate) fn http(config: &Config) -> Result<reqwest::Client> {
     let mut http = reqwest::Client::builder()
@@ -219,12 +216,12 @@ impl Client {
             headers.leave_at(object)?;
         }
         let mut request = self.http.request(method, url).timeout(call.request_timeout).headers(headers.0);
-        match (&arguments.body, call.method) {
-            (Some(body), _) => request = request.body(body.bytes.clone()),
-            // A body is expected of these; as Python does, they say that there is none.
-            (None, Method::Post | Method::Put | Method::Patch) => request = request.header(CONTENT_LENGTH, 0),
-            (None, _) => {}
-        }
+        request = match (&arguments.body, call.method) {
+            (Some(body), _) => request.body(body.bytes.clone()),
+            (None, Method::Get | Method::Head | Method::Options) => request,
+            // There are gateways that answer 411 where it is not said.
+            (None, _) => request.header(CONTENT_LENGTH, 0),
+        };
         let asked = Asked::new(format!("{} {shown}", call.method), call, result.is_some(), secrets)
             .of(&profile.address, place.found())
             .with(origin, content_type)
@@ -304,17 +301,9 @@ impl Received {
     }
 }
 
-/// `Retry-After` in either of its forms: seconds, or a date.
+/// How long the service wants to be left alone, where it says so.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let delay = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-            (date.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default()
-        }
-    };
-    Some(delay.min(LONGEST_DELAY))
+    reply::delay(response.headers().get(RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// Follows within a host. Another one would get the headers and the query that were meant for this.

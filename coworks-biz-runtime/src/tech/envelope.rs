@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::intake::{Body, beginning_of_string, cut};
-use super::reply::{Answer, Headers, Raw, Refusal, Wanted, kept, tell};
+use super::reply::{Answer, Headers, Raw, Refusal, Wanted, delay, kept, tell};
 use crate::error::Error;
 use crate::value::{Content, Json};
 
@@ -92,6 +92,7 @@ pub fn read_envelope(object: Body, wanted: &Wanted<'_>) -> Result<Answer, Unread
     let place = wanted.stored.map_or_else(|| wanted.asked.to_string(), ToString::to_string);
     let unfit = |what: String| Unread::Unfit(Error::fatal(format!("{place} {what}. The object is kept")));
     let kept = |error: Error| Unread::Unfit(error.followed_by(". The object is kept"));
+    let retry_after = |headers: &Headers| headers.get("retry-after").and_then(|text| delay(text));
     let none = Headers::new();
     let raw = |body: Body| {
         wanted.log.inspect(|secrets| tell(200, body.size(), body.beginning(), secrets));
@@ -139,8 +140,8 @@ pub fn read_envelope(object: Body, wanted: &Wanted<'_>) -> Result<Answer, Unread
             unfit(format!("should hold {}, and says that its body is base64, which it is not", of()))
         })?;
         wanted.log.inspect(|secrets| tell(status, decoded.len() as u64, &decoded, secrets));
-        let answer =
-            Raw { status, headers: &headers, retry_after: None, body: decoded.into() }.answer(wanted);
+        let retry_after = retry_after(&headers);
+        let answer = Raw { status, headers: &headers, retry_after, body: decoded.into() }.answer(wanted);
         return answer.map_err(|error| if status >= 400 { Unread::Refused(error) } else { kept(error) });
     }
     let beginning = envelope.beginning();
@@ -150,7 +151,8 @@ pub fn read_envelope(object: Body, wanted: &Wanted<'_>) -> Result<Answer, Unread
     if envelope.status >= 400 {
         let beginning = beginning.into_owned();
         let Envelope { status, headers, body, .. } = envelope;
-        let refusal = Refusal { status, headers: &headers, retry_after: None, body: &beginning };
+        let retry_after = retry_after(&headers);
+        let refusal = Refusal { status, headers: &headers, retry_after, body: &beginning };
         return wanted.refusal(&refusal, || Ok(Json::from_stored(body))).map_err(Unread::Refused);
     }
     drop(beginning);
@@ -175,8 +177,10 @@ pub fn read_envelope(object: Body, wanted: &Wanted<'_>) -> Result<Answer, Unread
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::error::Result;
+    use crate::error::{Result, Retry};
     use crate::tech::Asked;
     use crate::value::{Bytes, Object, Reply, Type};
 
@@ -221,6 +225,13 @@ mod tests {
         assert_eq!(error.to_string(), "GET /x answered 500, left at s3://b/k: boom");
         assert!(!error.is_fatal());
         assert!(stored(&wrap(404), Type::of::<String>()).unwrap_err().is_fatal());
+        for encoded in [false, true] {
+            let busy = format!(
+                r#"{{"statusCode":503,"headers":{{"Retry-After":"7"}},"body":"bm8=","isBase64Encoded":{encoded}}}"#
+            );
+            let error = stored(&busy, Type::of::<String>()).unwrap_err();
+            assert_eq!(error.retry(), Retry::After(Duration::from_secs(7)));
+        }
         assert!(stored(&wrap(500), Type::of::<Reply<String>>()).is_err());
         let refused = stored(&wrap(404), Type::of::<Reply<Bytes>>()).unwrap();
         assert_eq!((refused.status, refused.value.unwrap().as_str()), (404, r#""boom""#));

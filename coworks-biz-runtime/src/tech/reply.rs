@@ -38,6 +38,9 @@ pub struct Wanted<'a> {
     pub log: Option<&'a Secrets>,
 }
 
+/// No service makes a task wait longer than this before its next try.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
+
 /// How much of the body of an answer the log tells, in characters.
 const TOLD: usize = 2000;
 
@@ -150,6 +153,19 @@ impl Refusal<'_> {
         };
         error.answered(self.status)
     }
+}
+
+/// `Retry-After` in either of its forms: seconds, or a date.
+pub(super) fn delay(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let delay = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+            (date.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default()
+        }
+    };
+    Some(delay.min(LONGEST_DELAY))
 }
 
 /// Whether a refusal may pass by itself.

@@ -1,6 +1,6 @@
 //! The results of asynchronous calls, in S3.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
 use super::DEFAULT_REGION;
 use super::intake::{Body, Intake, Want};
@@ -34,6 +35,20 @@ pub enum Look {
     /// It is not.
     Missing,
     /// S3 does not say: a missing key answers 403 to who may not list the bucket.
+    Forbidden,
+}
+
+/// A page of the keys of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Page {
+    /// These, in their order.
+    Keys {
+        /// The keys.
+        keys: Vec<String>,
+        /// Whether there are more behind them.
+        more: bool,
+    },
+    /// Who asks may not list the bucket.
     Forbidden,
 }
 
@@ -103,6 +118,26 @@ impl Results {
         }
     }
 
+    /// The keys with this beginning that come behind `after`: a thousand of them.
+    pub async fn page(&self, bucket: &str, prefix: &str, after: &str) -> Result<Page> {
+        let list = self.client.list_objects_v2().bucket(bucket).prefix(prefix).start_after(after);
+        match list.send().await {
+            Ok(page) => {
+                let more = page.is_truncated().unwrap_or(false);
+                let keys = page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key);
+                Ok(Page::Keys { keys: keys.collect(), more })
+            }
+            Err(e) if status(&e) == Some(403) => {
+                tracing::warn!(
+                    "S3 answers 403 to a listing of the bucket `{bucket}`: each result is looked for by itself. The \
+                     right `s3:ListBucket` on it makes waiting for many results faster and cheaper"
+                );
+                Ok(Page::Forbidden)
+            }
+            Err(e) => Err(fault(&format!("the bucket `{bucket}`"), &e)),
+        }
+    }
+
     fn warn_of_forbidden(&self, object: &Object) {
         if !self.forbidden.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -145,12 +180,62 @@ impl Results {
         put.send().await.map(drop).map_err(|e| fault(&object.to_string(), &e))
     }
 
-    /// Deletes the object; one that is gone already is no error.
-    pub async fn delete(&self, object: &Object) -> Result<()> {
+    /// Deletes up to a thousand objects, and says of each why not; one that is gone already is no error.
+    pub async fn delete(&self, objects: &[&Object]) -> Vec<Result<(), String>> {
+        let mut results = vec![Ok(()); objects.len()];
+        let mut of_bucket: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (place, object) in objects.iter().enumerate() {
+            of_bucket.entry(&object.bucket).or_default().push(place);
+        }
+        for (bucket, places) in of_bucket {
+            let failed = match places.as_slice() {
+                &[place] => match self.delete_one(objects[place]).await {
+                    Ok(()) => Vec::new(),
+                    Err(error) => vec![(place, error.to_string())],
+                },
+                _ => self.delete_many(bucket, objects, &places).await,
+            };
+            for (place, error) in failed {
+                results[place] = Err(error);
+            }
+        }
+        results
+    }
+
+    async fn delete_one(&self, object: &Object) -> Result<()> {
         match self.client.delete_object().bucket(&object.bucket).key(&object.key).send().await {
             Ok(_) => Ok(()),
             Err(e) if status(&e) == Some(404) => Ok(()),
             Err(e) => Err(fault(&object.to_string(), &e)),
+        }
+    }
+
+    /// In one request; those that could not be, with why.
+    async fn delete_many(&self, bucket: &str, objects: &[&Object], places: &[usize]) -> Vec<(usize, String)> {
+        let all =
+            |why: &dyn std::fmt::Display| places.iter().map(|&place| (place, why.to_string())).collect();
+        let ids = places.iter().map(|&place| ObjectIdentifier::builder().key(&objects[place].key).build());
+        let delete = ids
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|ids| Delete::builder().quiet(true).set_objects(Some(ids)).build());
+        let delete = match delete {
+            Ok(delete) => delete,
+            Err(error) => return all(&error),
+        };
+        match self.client.delete_objects().bucket(bucket).delete(delete).send().await {
+            Err(e) if status(&e) == Some(404) => Vec::new(),
+            Err(e) => all(&fault(&format!("the bucket `{bucket}`"), &e)),
+            Ok(answer) => {
+                let place = |key: &str| places.iter().copied().find(|&place| objects[place].key == key);
+                let failed = answer.errors().iter().filter(|error| error.code() != Some("NoSuchKey"));
+                let told = failed.filter_map(|error| {
+                    let place = place(error.key()?)?;
+                    let (code, message) =
+                        (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+                    Some((place, format!("{}: S3 answered {code}: {message}", objects[place])))
+                });
+                told.collect()
+            }
         }
     }
 }

@@ -178,6 +178,21 @@ pub struct Object {
     pub key: String,
 }
 
+impl Object {
+    /// Where the answer of a call goes: one that no other call of this or another engine names.
+    pub(crate) fn of_call(bucket: &str, engine_id: &str, call: &str) -> Self {
+        Self { bucket: bucket.to_owned(), key: format!("s3/biz-{engine_id}/{call}") }
+    }
+
+    /// Where the answer goes when it is asked for once more. The first one is asked for here.
+    pub(crate) fn asked_by(&self, asking: u32) -> Self {
+        match asking {
+            0 | 1 => self.clone(),
+            n => Self { bucket: self.bucket.clone(), key: format!("{}.{n}", self.key) },
+        }
+    }
+}
+
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s3://{}/{}", self.bucket, self.key)

@@ -30,7 +30,7 @@ async fn a_full_disk_is_waited_out() {
     before.ended().await.unwrap();
 
     // Little room, and none for what comes of a run.
-    engine.sender.send(Message::Pages(4)).unwrap();
+    engine.post.send(Message::Pages(4)).unwrap();
     let told = async {
         let trouble = loop {
             match engine.order(Order::Status).await.unwrap() {
@@ -41,7 +41,7 @@ async fn a_full_disk_is_waited_out() {
         assert!(trouble.contains("nothing goes on until there is room on the disk"), "{trouble}");
         let refused = engine.trigger(definition, Trigger::default()).await.unwrap_err().to_string();
         assert!(refused.contains("the engine takes nothing in at present"), "{refused}");
-        engine.sender.send(Message::Pages(10_000)).unwrap();
+        engine.post.send(Message::Pages(10_000)).unwrap();
     };
     let (run, ()) = tokio::join!(engine.trigger(definition, Trigger::default()), told);
     let mut run = run.unwrap();
@@ -255,9 +255,12 @@ async fn what_cannot_begin_is_made_once_and_held() {
     let config = config(dir.path(), 1);
     for _ in 0..2 {
         let engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
-        engine.order(Order::Status).await.unwrap();
+        let made = || Reader::open(&config.db).unwrap().runs(None, 9).unwrap();
+        while made().is_empty() {
+            engine.order(Order::Status).await.unwrap();
+        }
         drop(engine);
-        let runs = Reader::open(&config.db).unwrap().runs(None, 9).unwrap();
+        let runs = made();
         assert_eq!(runs.len(), 1);
         assert!(runs[0].held.as_deref().is_some_and(|held| held.contains("there is no pool `nowhere`")));
     }

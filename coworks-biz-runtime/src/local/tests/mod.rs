@@ -1,5 +1,6 @@
 mod calls;
 mod events;
+mod late;
 mod named;
 mod runs;
 

@@ -102,7 +102,7 @@ fn synchronous(dag_id: &'static str, call: Call) -> &'static Definition {
     )
 }
 
-fn asynchronous(dag_id: &'static str, path: &'static str) -> &'static Definition {
+pub(super) fn asynchronous(dag_id: &'static str, path: &'static str) -> &'static Definition {
     let call = AsyncCall { call: get(path), timeout: Duration::from_secs(60), bucket: None, keep: false };
     let call: &AsyncCall = Box::leak(Box::new(call));
     let member = |member| Body::Group { member, call, arguments: None, submit: 0 };

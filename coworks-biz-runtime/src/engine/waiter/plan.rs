@@ -1,0 +1,402 @@
+//! Which questions are put to S3, and when. Pure: moments come in, questions come out.
+//!
+//! A look at one key is a `HEAD`. A `LIST` costs as much as a dozen of them and looks at every key that is
+//! waited for in its bucket, so that is asked for where a dozen looks are due about now.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::budget::Budget;
+use crate::run::Key;
+use crate::value::Object;
+
+/// The first look comes this soon.
+const SOONEST: Duration = Duration::from_millis(100);
+
+/// Looks are never further apart than this, but for what the budget allows.
+pub(super) const LATEST: Duration = Duration::from_secs(10);
+
+/// What a `LIST` costs, in `HEAD`s.
+const LIST: f64 = 12.5;
+
+/// How long it is believed that a bucket may not be listed.
+const NOT_LISTED: Duration = Duration::from_secs(600);
+
+/// How long S3 is left alone when it cannot be asked: at first, and at most.
+const TROUBLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Who waits.
+type Who = (i64, Key);
+
+/// What a task instance waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine) struct Watch {
+    pub(in crate::engine) who: Who,
+    pub(in crate::engine) object: Object,
+    /// How long it has waited already.
+    pub(in crate::engine) waited: Duration,
+    /// How long it still may.
+    pub(in crate::engine) left: Duration,
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Whether this object is there.
+    Head { id: u64, object: Object },
+    /// Which objects with this beginning are there, of those behind `after`.
+    List { bucket: Arc<str>, prefix: String, after: String },
+}
+
+/// What became of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    There,
+    Missing,
+    /// It could not be asked.
+    Trouble,
+}
+
+/// What a `LIST` has brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Listed {
+    /// These keys, in order, and whether there are more behind them.
+    Keys(Vec<String>, bool),
+    /// Nobody may ask that.
+    Forbidden,
+    /// It could not be asked.
+    Trouble,
+}
+
+/// All that is waited for.
+#[derive(Debug)]
+pub(super) struct Plan {
+    waits: HashMap<u64, Wait>,
+    of: HashMap<Who, u64>,
+    buckets: BTreeMap<Arc<str>, Bucket>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    budget: Budget,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+struct Wait {
+    who: Who,
+    bucket: Arc<str>,
+    key: Arc<str>,
+    began: Instant,
+    /// How long it had waited before.
+    waited: Duration,
+    until: Instant,
+    /// When it was last looked for, or when it began.
+    looked: Instant,
+    /// When it is looked for next; `None` while it is asked for.
+    at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    keys: BTreeMap<Arc<str>, u64>,
+    by_time: BTreeSet<(Instant, u64)>,
+    /// When the last `LIST` began that has looked at every key.
+    listed: Option<Instant>,
+    pass: Option<Pass>,
+    /// What a look at all keys costs beyond what it finds, by the last one.
+    cost: f64,
+    not_listed_until: Option<Instant>,
+    quiet: Option<(Instant, Duration)>,
+}
+
+/// A look at all keys of a bucket, page by page.
+#[derive(Debug)]
+struct Pass {
+    began: Instant,
+    pages: u32,
+    found: u32,
+    /// Where the next page begins; `None` while it is asked for.
+    from: Option<Arc<str>>,
+}
+
+impl Plan {
+    /// With so many `HEAD`s a second.
+    pub(super) fn new(rate: u32, now: Instant) -> Self {
+        Self {
+            waits: HashMap::new(),
+            of: HashMap::new(),
+            buckets: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            budget: Budget::new(rate, now),
+            next_id: 0,
+        }
+    }
+
+    /// Waits for one more.
+    pub(super) fn add(&mut self, watch: Watch, now: Instant) {
+        let Watch { who, object, waited, left } = watch;
+        self.forget(who);
+        let name = match self.buckets.get_key_value(object.bucket.as_str()) {
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::from(object.bucket),
+        };
+        let (id, key) = (self.next_id, Arc::from(object.key));
+        self.next_id += 1;
+        let bucket = self.buckets.entry(Arc::clone(&name)).or_default();
+        bucket.keys.insert(Arc::clone(&key), id);
+        let until = now.checked_add(left).unwrap_or_else(crate::clock::far_future);
+        let wait = Wait { who, bucket: name, key, began: now, waited, until, looked: now, at: None };
+        self.deadlines.insert((until, id));
+        self.of.insert(who, id);
+        self.waits.insert(id, wait);
+        self.time(id);
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn forget(&mut self, who: Who) {
+        if let Some(&id) = self.of.get(&who) {
+            self.remove(id);
+        }
+    }
+
+    /// It may be there: looks for it at once.
+    pub(super) fn hint(&mut self, object: &Object, now: Instant) {
+        let Some(bucket) = self.buckets.get_mut(object.bucket.as_str()) else { return };
+        let Some(&id) = bucket.keys.get(object.key.as_str()) else { return };
+        let Some(wait) = self.waits.get_mut(&id) else { return };
+        if let Some(at) = wait.at {
+            bucket.by_time.remove(&(at, id));
+            (wait.at, wait.looked) = (Some(now), now);
+            bucket.by_time.insert((now, id));
+        }
+    }
+
+    /// Those whose time is over. Nobody waits for them any more.
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<(Who, Object)> {
+        let mut over = Vec::new();
+        while let Some(&(until, id)) = self.deadlines.first()
+            && until <= now
+        {
+            over.extend(self.remove(id));
+        }
+        over
+    }
+
+    /// The next question, if one is due.
+    pub(super) fn ask(&mut self, now: Instant) -> Option<Ask> {
+        let due = |bucket: &Bucket| bucket.due().is_some_and(|due| due <= now);
+        let names: Vec<_> =
+            self.buckets.iter().filter(|(_, bucket)| due(bucket)).map(|(name, _)| Arc::clone(name)).collect();
+        names.into_iter().find_map(|name| self.ask_of(&name, now))
+    }
+
+    /// When there will be a question, or an end, unless something is heard before.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let question = self
+            .buckets
+            .values()
+            .filter_map(|bucket| {
+                let cost = if bucket.pass.is_some() { LIST } else { 1.0 };
+                Some(bucket.due()?.max(self.budget.ready(cost, now)))
+            })
+            .min();
+        let end = self.deadlines.first().map(|(until, _)| *until);
+        question.into_iter().chain(end).min()
+    }
+
+    fn ask_of(&mut self, name: &Arc<str>, now: Instant) -> Option<Ask> {
+        let bucket = self.buckets.get_mut(name)?;
+        if bucket.pass.is_none() {
+            let worth = bucket.cost.max(LIST).ceil() as usize;
+            let may_list = bucket.not_listed_until.is_none_or(|until| until <= now);
+            let near = near(bucket, &mut self.waits, now, worth);
+            if !may_list || near < worth {
+                let &(at, id) = bucket.by_time.first().filter(|(at, _)| *at <= now)?;
+                if !self.budget.take(1.0, now) {
+                    return None;
+                }
+                bucket.by_time.remove(&(at, id));
+                let wait = self.waits.get_mut(&id)?;
+                (wait.at, wait.looked) = (None, now);
+                return Some(Ask::Head { id, object: wait.object() });
+            }
+        }
+        let ends = bucket.keys.first_key_value().zip(bucket.keys.last_key_value());
+        let Some(((first, _), (last, _))) = ends else {
+            bucket.pass = None;
+            return None;
+        };
+        // What is worth it is worth waiting for.
+        let pass = bucket.pass.get_or_insert_with(|| Pass {
+            began: now,
+            pages: 0,
+            found: 0,
+            from: Some(Arc::clone(first)),
+        });
+        if !self.budget.take(LIST, now) {
+            return None;
+        }
+        let from = pass.from.take()?;
+        // A page begins behind what it is given: behind what is only just before the key.
+        let mut after = from.to_string();
+        after.pop();
+        Some(Ask::List { bucket: Arc::clone(name), prefix: common(first, last), after })
+    }
+
+    /// What became of a `HEAD`: who has waited for what is there.
+    pub(super) fn heard(&mut self, id: u64, heard: Heard, now: Instant) -> Option<(Who, Object)> {
+        let wait = self.waits.get(&id)?;
+        let name = Arc::clone(&wait.bucket);
+        match heard {
+            Heard::There => return self.remove(id),
+            Heard::Missing => self.buckets.get_mut(&name)?.quiet = None,
+            Heard::Trouble => self.trouble(&name, now),
+        }
+        self.time(id);
+        None
+    }
+
+    /// What became of a `LIST`: who has waited for what is there.
+    pub(super) fn listed(&mut self, name: &Arc<str>, listed: Listed, now: Instant) -> Vec<(Who, Object)> {
+        let Some(bucket) = self.buckets.get_mut(name) else { return Vec::new() };
+        let (keys, more) = match listed {
+            Listed::Keys(keys, more) => (keys, more),
+            Listed::Forbidden => {
+                (bucket.pass, bucket.not_listed_until) = (None, now.checked_add(NOT_LISTED));
+                return Vec::new();
+            }
+            Listed::Trouble => {
+                bucket.pass = None;
+                self.trouble(name, now);
+                return Vec::new();
+            }
+        };
+        bucket.quiet = None;
+        let found: Vec<u64> = keys.iter().filter_map(|key| bucket.keys.get(key.as_str()).copied()).collect();
+        // What nobody waits for is leapt over.
+        let behind = keys.last().filter(|_| more).and_then(|last| {
+            let behind = (std::ops::Bound::Excluded(last.as_str()), std::ops::Bound::Unbounded);
+            bucket.keys.range::<str, _>(behind).next().map(|(key, _)| Arc::clone(key))
+        });
+        if let Some(pass) = &mut bucket.pass {
+            pass.pages += 1;
+            pass.found += found.len() as u32;
+            match behind {
+                Some(from) => pass.from = Some(from),
+                None => {
+                    bucket.cost = LIST * f64::from(pass.pages) - f64::from(pass.found);
+                    bucket.listed = Some(pass.began);
+                    bucket.pass = None;
+                }
+            }
+        }
+        found.into_iter().filter_map(|id| self.remove(id)).collect()
+    }
+
+    /// How many are waited for.
+    pub(super) fn len(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// S3 is left alone for a while, longer each time.
+    fn trouble(&mut self, name: &str, now: Instant) {
+        let Some(bucket) = self.buckets.get_mut(name) else { return };
+        // Of several that were asked at once, the first has told.
+        if bucket.quiet.is_some_and(|(until, _)| until > now) {
+            return;
+        }
+        let pause = bucket.quiet.map_or(TROUBLE.0, |(_, pause)| (pause * 2).min(TROUBLE.1));
+        bucket.quiet = Some((now + pause, pause));
+    }
+
+    /// Says when it is looked for next.
+    fn time(&mut self, id: u64) {
+        let Some(wait) = self.waits.get_mut(&id) else { return };
+        let Some(bucket) = self.buckets.get_mut(&wait.bucket) else { return };
+        let at = wait.next_look(id, wait.looked);
+        wait.at = Some(at);
+        bucket.by_time.insert((at, id));
+    }
+
+    fn remove(&mut self, id: u64) -> Option<(Who, Object)> {
+        let wait = self.waits.remove(&id)?;
+        self.of.remove(&wait.who);
+        self.deadlines.remove(&(wait.until, id));
+        if let Some(bucket) = self.buckets.get_mut(&wait.bucket) {
+            if bucket.keys.get(&wait.key) == Some(&id) {
+                bucket.keys.remove(&wait.key);
+            }
+            if let Some(at) = wait.at {
+                bucket.by_time.remove(&(at, id));
+            }
+        }
+        Some((wait.who, wait.object()))
+    }
+}
+
+impl Bucket {
+    /// When it is asked next; `None` while a page of it is under way, or nothing is waited for.
+    fn due(&self) -> Option<Instant> {
+        let due = match &self.pass {
+            Some(Pass { from: None, .. }) => return None,
+            Some(pass) => pass.began,
+            None => self.by_time.first()?.0,
+        };
+        Some(self.quiet.map_or(due, |(until, _)| due.max(until)))
+    }
+}
+
+impl Wait {
+    fn object(&self) -> Object {
+        Object { bucket: self.bucket.to_string(), key: self.key.to_string() }
+    }
+
+    /// How far apart looks are at this moment. It follows from how long the wait has lasted, not from
+    /// how often it was looked, so that a restart does not begin anew.
+    fn pause(&self, at: Instant) -> Duration {
+        let waited = self.waited + at.saturating_duration_since(self.began);
+        (waited / 8).clamp(SOONEST, LATEST)
+    }
+
+    /// The next look after one: a little sooner for some than for others, so that they do not stay together.
+    fn next_look(&self, id: u64, looked: Instant) -> Instant {
+        let spread = (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as u32;
+        let pause = self.pause(looked);
+        looked + pause - pause * spread / 160
+    }
+}
+
+/// Counts, up to `enough`, how many looks are due about now. Those that a `LIST` has made meanwhile are put off.
+fn near(bucket: &mut Bucket, waits: &mut HashMap<u64, Wait>, now: Instant, enough: usize) -> usize {
+    let mut near = Vec::new();
+    while near.len() < enough
+        && let Some(&(at, id)) = bucket.by_time.first()
+    {
+        let Some(wait) = waits.get_mut(&id) else {
+            bucket.by_time.pop_first();
+            continue;
+        };
+        // About now: a quarter of the pause earlier than it has to be.
+        if at > now + wait.pause(now) / 4 {
+            break;
+        }
+        bucket.by_time.pop_first();
+        match bucket.listed.filter(|listed| *listed > wait.looked) {
+            Some(listed) => {
+                let at = wait.next_look(id, listed);
+                (wait.looked, wait.at) = (listed, Some(at));
+                bucket.by_time.insert((at, id));
+            }
+            None => near.push((at, id)),
+        }
+    }
+    let count = near.len();
+    bucket.by_time.extend(near);
+    count
+}
+
+/// What both begin with.
+fn common(first: &str, last: &str) -> String {
+    let same = first.char_indices().zip(last.chars()).find(|((_, a), b)| a != b);
+    let end = same.map_or(first.len().min(last.len()), |((at, _), _)| at);
+    first.get(..end).unwrap_or_default().to_owned()
+}
