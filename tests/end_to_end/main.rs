@@ -5,6 +5,7 @@ mod branches;
 mod calls;
 mod database;
 mod faults;
+mod guarded;
 mod harness;
 mod limits;
 mod loops;

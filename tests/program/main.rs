@@ -2,6 +2,7 @@
 
 mod arguments;
 mod branches;
+mod guarded;
 mod limits;
 mod loops;
 mod mixed;
@@ -179,6 +180,9 @@ coworks_biz::main![
     limits::telling,
     limits::parent,
     limits::child,
+    guarded::crowd,
+    guarded::queue,
+    guarded::refused,
     branches::parcels,
     branches::conditions,
     branches::joins,
@@ -214,7 +218,7 @@ coworks_biz::main![
     wire::requested,
     wire::answered,
     wire::left,
-    wire::refused,
+    wire::turned_away,
     wire::looked_up,
     wire::unreached,
     wire::retried,

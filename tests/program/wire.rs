@@ -50,7 +50,7 @@ pub fn left(conf: Vec<String>) {
 
 /// Refused, with each origin of a token.
 #[biz]
-pub fn refused(conf: String) {
+pub fn turned_away(conf: String) {
     let of_source: Value = tech!(GET "/{conf}", api_id = "test", token = "a-bare-token");
     let of_secret: Value = tech!(GET "/{conf}", api_id = "test", token = secret("API_TOKEN"));
     let computed: Value = tech!(GET "/{conf}", api_id = "test", token = format!("computed-{conf}"));

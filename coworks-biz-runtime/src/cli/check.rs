@@ -1,6 +1,6 @@
 //! `list` and `check`: what this program has, and whether it can run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, line, table};
 use super::show::{iso, print_json};
 use super::{App, Exit, Failure, Output};
-use crate::config::Config;
+use crate::config::{self, Config, Limits};
 use crate::dag::Dag;
+use crate::error::did_you_mean;
 use crate::schedule::Timetable;
 use crate::store::Reader;
 use crate::task::Definition;
@@ -94,26 +95,34 @@ fn tick(dag: &Dag, at: DateTime<Utc>) -> String {
 /// Something that `check` found.
 #[derive(Serialize)]
 struct Finding {
-    biz: &'static str,
+    /// `None` where it is of the settings.
+    biz: Option<&'static str>,
     /// `error` where the biz cannot run, else `note`.
     level: &'static str,
     source: String,
     text: String,
 }
 
+/// Checks these, of all that the program has.
 pub(super) fn check(
     definitions: &[&'static Definition],
+    all: &[&'static Definition],
     config: &Config,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let findings: Vec<_> = definitions.iter().flat_map(|definition| examine(definition, config)).collect();
+    let findings = definitions.iter().flat_map(|definition| examine(definition, config));
+    let findings: Vec<_> = findings.chain(of_nobody(all, config)).collect();
     let broken = findings.iter().any(|finding| finding.level == "error");
     match output {
         Output::Json => print_json(&findings)?,
         Output::Text => {
             for Finding { biz, level, source, text } in &findings {
                 let style = if *level == "error" { ERROR } else { WARNING };
-                line(format!("{style}{level:<5}{style:#} {BOLD}{biz}{BOLD:#} {DIM}{source}{DIM:#} {text}"))?;
+                let biz = biz.map(|biz| format!(" {BOLD}{biz}{BOLD:#}")).unwrap_or_default();
+                line(format!("{style}{level:<5}{style:#}{biz} {DIM}{source}{DIM:#} {text}"))?;
+            }
+            for limit in limits(definitions, config) {
+                line(format!("{DIM}limit{DIM:#} {limit}"))?;
             }
             let broken: HashSet<_> = findings.iter().filter(|f| f.level == "error").map(|f| f.biz).collect();
             let (all, can) = (definitions.len(), definitions.len() - broken.len());
@@ -126,7 +135,7 @@ pub(super) fn check(
 fn examine(definition: &'static Definition, config: &Config) -> Vec<Finding> {
     let dag = definition.dag;
     let finding = |level, line: u32, text: String| Finding {
-        biz: dag.dag_id,
+        biz: Some(dag.dag_id),
         level,
         source: format!("{}:{line}", dag.source.file),
         text,
@@ -161,6 +170,46 @@ fn examine(definition: &'static Definition, config: &Config) -> Vec<Finding> {
         findings.push(finding("note", task.line, text));
     }
     findings
+}
+
+/// The services whose limits are set, and that nobody calls.
+fn of_nobody(all: &[&'static Definition], config: &Config) -> Vec<Finding> {
+    let called: BTreeSet<_> = all.iter().flat_map(|definition| definition.services()).collect();
+    let named = config.services.named.keys().filter(|name| !called.contains(*name));
+    let finding = |name: &String| {
+        let meant = did_you_mean(name, called.iter().map(String::as_str));
+        let text = format!("no call of this program is of the service `{name}`{meant}");
+        Finding { biz: None, level: "note", source: config::FILE.to_owned(), text }
+    };
+    named.map(finding).collect()
+}
+
+/// A sentence for each service that has limits of its own, and for all others.
+fn limits(definitions: &[&'static Definition], config: &Config) -> Vec<String> {
+    let called: BTreeSet<_> = definitions.iter().flat_map(|definition| definition.services()).collect();
+    let (named, others): (Vec<_>, Vec<_>) =
+        called.into_iter().partition(|name| config.services.named.contains_key(name));
+    let mut sentences: Vec<_> =
+        named.iter().map(|name| format!("`{name}`: {}", sentence(config.services.of(name)))).collect();
+    if !others.is_empty() {
+        let every = if named.is_empty() { "every service" } else { "every other service" };
+        sentences.push(format!("{every}: {}", sentence(config.services.default)));
+    }
+    sentences
+}
+
+fn sentence(Limits { concurrency, rate }: Limits) -> String {
+    let at_once = concurrency.map(|calls| format!("at most {calls} calls at once"));
+    let begin = rate.map(|rate| {
+        let per = humantime::format_duration(rate.per);
+        format!("{} begin in {per}", rate.calls)
+    });
+    match (at_once, begin) {
+        (Some(at_once), Some(begin)) => format!("{at_once}, and {begin}"),
+        (Some(only), None) => only,
+        (None, Some(begin)) => format!("any number of calls at once, and {begin}"),
+        (None, None) => "no limit".to_owned(),
+    }
 }
 
 /// The edges that a longer way makes unnecessary.

@@ -228,8 +228,11 @@ impl App {
             }
             Verb::Db { verb } => db::db(&config, verb),
             Verb::Check { biz, output } => match biz {
-                Some(biz) => check::check(&[self.biz(Some(&biz))?], &config, output.output),
-                None => check::check(&self.definitions, &config, output.output),
+                Some(biz) => {
+                    let definition = self.biz(Some(&biz))?;
+                    check::check(&[definition], &self.definitions, &config, output.output)
+                }
+                None => check::check(&self.definitions, &self.definitions, &config, output.output),
             },
         }
     }

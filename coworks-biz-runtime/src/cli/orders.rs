@@ -89,7 +89,7 @@ fn tell(answer: &Answer, served: bool, cancelled: bool) -> Result<(), Failure> {
             let begun = runs.iter().filter(|run| run.action == "new" || run.action == "again").count();
             line(format!("{BOLD}{dag_id}{BOLD:#} {GOOD}{begun} of {} ticks{GOOD:#}", runs.len()))
         }
-        Answer::Status { trouble, running, runs, waiting } => {
+        Answer::Status { trouble, running, runs, waiting, .. } => {
             let answers = waiting.answers;
             let fine =
                 || format!("{runs} runs and {running} tasks are under way, {answers} answers are waited for");

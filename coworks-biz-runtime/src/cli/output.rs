@@ -26,10 +26,20 @@ pub(super) fn say(text: impl Display) {
 
 /// Prints a line of data. Who reads it may have enough, as `head` has: then the work is done.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {
-    writeln!(anstream::stdout().lock(), "{text}").map_err(|e| match e.kind() {
+    writeln!(anstream::stdout().lock(), "{text}").map_err(unwritten)
+}
+
+/// Prints a line of data that has no styles in it, as it is: nobody looks through megabytes for them.
+pub(super) fn plain(mut text: String) -> Result<(), Failure> {
+    text.push('\n');
+    std::io::stdout().lock().write_all(text.as_bytes()).map_err(unwritten)
+}
+
+fn unwritten(error: std::io::Error) -> Failure {
+    match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure { exit: Exit::Done, message: String::new() },
-        _ => Failure { exit: Exit::Engine, message: format!("stdout: {e}") },
-    })
+        _ => Failure { exit: Exit::Engine, message: format!("stdout: {error}") },
+    }
 }
 
 /// The style and the sign of a state; `None` is that of a task that was not reached.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
 
-use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, say, table};
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, plain, say, table};
 use super::story::{World, waits_for};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
@@ -46,9 +46,7 @@ pub(super) fn show(app: &App, config: &Config, run: Named, output: Output) -> Re
     let reader = Reader::open(&config.db)?;
     let run = find(&reader, run)?;
     let mut world = World::look(config, reader.dags()?);
-    if let Some(trouble) = world.trouble() {
-        say(format!("{WARNING}warning:{WARNING:#} {trouble}"));
-    }
+    tell_of_trouble(&world);
     world.learn(&reader, &reader.tasks(run.number)?)?;
     print(app, &reader, &run, &world, output)?;
     if run.state == RunState::Running && !world.is_served() && output == Output::Text {
@@ -56,6 +54,16 @@ pub(super) fn show(app: &App, config: &Config, run: Named, output: Output) -> Re
         say(format!("if its process is gone, go on with: {program} run {biz} --resume '{id}'"));
     }
     Ok(Exit::Done)
+}
+
+/// What holds up more than one run.
+fn tell_of_trouble(world: &World) {
+    if let Some(trouble) = world.trouble() {
+        say(format!("{WARNING}warning:{WARNING:#} {trouble}"));
+    }
+    for service in world.services() {
+        say(format!("{WARNING}note:{WARNING:#} {service}"));
+    }
 }
 
 #[derive(Serialize)]
@@ -81,9 +89,7 @@ pub(super) fn runs(
 ) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
     let mut world = World::look(config, reader.dags()?);
-    if let Some(trouble) = world.trouble() {
-        say(format!("{WARNING}warning:{WARNING:#} {trouble}"));
-    }
+    tell_of_trouble(&world);
     let runs = reader.runs(dag_id, limit)?;
     let why = runs.iter().map(|run| {
         let tasks = if run.state == RunState::Success { Vec::new() } else { reader.tasks(run.number)? };
@@ -210,7 +216,7 @@ fn print(app: &App, reader: &Reader, run: &RunRecord, world: &World, output: Out
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Failure { exit: Exit::Engine, message: format!("this cannot be printed: {e}") })?;
-    line(text)
+    plain(text)
 }
 
 /// A task of a run, reached or not.

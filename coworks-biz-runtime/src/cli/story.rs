@@ -50,6 +50,14 @@ impl World {
         }
     }
 
+    /// What is told of services whose calls wait for them.
+    pub(super) fn services(&self) -> &[String] {
+        match &self.serves {
+            Some(Answer::Status { services, .. }) => services,
+            _ => &[],
+        }
+    }
+
     pub(super) fn is_served(&self) -> bool {
         self.serves.is_some()
     }

@@ -8,6 +8,7 @@ mod handles;
 mod notices;
 mod retention;
 mod secrets;
+mod services;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use self::handles::{SecretName, VarName, secret, var};
 pub use self::notices::{Smtp, SmtpTls, WebhookTarget};
 pub(crate) use self::secrets::RESERVED;
 pub use self::secrets::{MissingSecret, MissingVariable, Secret, Secrets};
+pub use self::services::{Limits, Rate, ServiceLimits};
 use crate::clock::Clock;
 
 /// The file that is read from the working directory when it is there.
@@ -39,6 +41,9 @@ pub struct Config {
     pub parallelism: usize,
     /// How many slots each pool has (`[pools]` of the file).
     pub pools: BTreeMap<String, usize>,
+    /// How each service is protected (`[services]` of the file; `COWORKS_BIZ_SERVICE_CONCURRENCY` and
+    /// `COWORKS_BIZ_SERVICE_RATE` for those that have no limits of their own).
+    pub services: ServiceLimits,
     /// What is on disk before what (`COWORKS_BIZ_DURABILITY`, `durability`).
     pub durability: Durability,
     /// In place of the address of API Gateway (`COWORKS_GATEWAY_URL`,
@@ -133,6 +138,18 @@ pub enum ConfigError {
         /// What it may say.
         wanted: &'static str,
     },
+    /// A limit of a service that is not of the form it wants.
+    #[error("`{name}` of the service `{service}` is `{value}`; it must be {wanted}")]
+    Service {
+        /// The name of the limit.
+        name: &'static str,
+        /// The service.
+        service: String,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        wanted: &'static str,
+    },
     /// A way to a service that cannot be read. What it says is not shown: there may be a password in it.
     #[error("{name} cannot be used: {reason}")]
     Connection {
@@ -197,6 +214,8 @@ struct File {
     parallelism: Option<usize>,
     #[serde(default)]
     pools: BTreeMap<String, usize>,
+    #[serde(default)]
+    services: BTreeMap<String, services::Entry>,
     durability: Option<Durability>,
     gateway_url: Option<String>,
     directory_url: Option<String>,
@@ -291,6 +310,7 @@ impl Config {
             db: db.unwrap_or_else(|| PathBuf::from(".coworks-biz/biz.db")),
             parallelism,
             pools: file.pools,
+            services: services::load(env, file.services)?,
             durability,
             gateway_url: env.get("COWORKS_GATEWAY_URL").or(file.gateway_url),
             directory: Directory::load(env, file.directory_url)?,

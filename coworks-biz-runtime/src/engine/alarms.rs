@@ -23,6 +23,8 @@ pub(super) enum Alarm {
     Task(i64, Key, DateTime<Utc>),
     /// A run has had its time, if this is still when.
     Run(i64, DateTime<Utc>),
+    /// A service may let more begin, by its place.
+    Service(usize, DateTime<Utc>),
     /// Somebody is told of something, again.
     Notice(i64),
     /// Runs that ended long ago are removed.
@@ -90,6 +92,7 @@ impl Core {
                         self.out_of_time(run);
                     }
                 }
+                Alarm::Service(service, at) => self.slots.look(service, at),
                 Alarm::Notice(id) => self.tell(id),
                 Alarm::Prune => self.prune_due = true,
                 Alarm::Sweep => self.sweep.due = true,

@@ -454,6 +454,8 @@ impl Core {
         before: Option<RunRecord>,
     ) -> Result<(), StoreError> {
         self.limit_run(number);
+        // Before anything is ready, so that what is under way is counted, and has its place.
+        self.settle_all(number, records.iter().map(|(key, _)| *key));
         for (key, record) in records {
             let is = self.runs.get(&number).and_then(|live| live.instance(key).state);
             // What there cannot be was passed over.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::alarms::Alarm;
 use super::core::{BATCH, Core};
 use super::effects::Effect;
 use super::host::RunHost;
@@ -42,9 +43,12 @@ impl Core {
         event: Option<Event>,
         resume: Option<Resume>,
     ) {
+        let mut touched = Vec::new();
         for command in commands.drain(..) {
             let now = self.now();
             let Some(live) = self.runs.get_mut(&run) else { break };
+            let call = key_of(&command).and_then(|key| self.services.call_of(live.dag, key));
+            touched.extend(call);
             match command {
                 Command::Set { key, state: State::Queued, .. } => {
                     live.note(key, State::Queued, now);
@@ -95,6 +99,9 @@ impl Core {
                         self.give_up(run, key);
                     }
                     self.slots.forget(run, key);
+                    if let Some(call) = call {
+                        self.slots.unplace(run, call);
+                    }
                     let Some(live) = self.runs.get_mut(&run) else { break };
                     live.note_cleared(key);
                     let record = live.record_of_cleared(key);
@@ -109,6 +116,9 @@ impl Core {
                 Command::Reopen => self.reopen(run, now),
                 Command::End(state) => self.end(run, state, now),
             }
+        }
+        for call in touched {
+            self.settle(run, call);
         }
     }
 
@@ -142,6 +152,7 @@ impl Core {
         live.record.end_date = Some(at);
         live.record.stopped = live.run.standing().stopped.map(|stop| word_of(stop).to_owned());
         let (record, dag) = (live.record.clone(), live.dag);
+        self.slots.unplace_all(run);
         self.dags[dag].ended(&record);
         self.stirred.insert(dag);
         self.writes.push(Write::Run { record: Box::new(record), event: state.as_str(), detail: None, at });
@@ -180,8 +191,10 @@ impl Core {
             pool: self.pools.get(options.pool).copied(),
             of_run: dag.max_active_tasks,
             of_task: options.max_active_tis_per_dag,
+            claim: None,
         };
-        self.slots.push(ready);
+        let claim = self.claim(live, &ready);
+        self.slots.push(Ready { claim, ..ready });
     }
 
     /// The pools that tasks of this DAG name and that there are not.
@@ -192,11 +205,13 @@ impl Core {
     /// Hands out slots. Those that get none are recorded as queued, as far as the batch has room:
     /// what is not recorded yet follows from what is, should the process die.
     pub(super) fn assign(&mut self) {
-        while let Some(Ready { run, key, resume, .. }) = self.slots.next() {
+        let now = self.now();
+        while let Some(Ready { run, key, resume, .. }) = self.slots.next(now) {
             let now = self.now();
             let is_ready = |live: &Live| live.instance(key).state == Some(State::Queued);
             if !self.runs.get(&run).is_some_and(is_ready) {
                 self.slots.release(run, key);
+                self.slots.unplace(run, key);
                 continue;
             }
             self.step(run, Event::Started(key), None);
@@ -205,11 +220,24 @@ impl Core {
             let host = RunHost { shared: Arc::clone(&self.shared), outputs: Arc::clone(&live.outputs) };
             self.effects.push(Effect::Start { attempt, host });
         }
+        for (service, at) in self.slots.alarms() {
+            self.alarm(at, Alarm::Service(service, at));
+        }
+        self.tell_of_full();
         let now = self.now();
         for Ready { run, key, .. } in self.slots.record(BATCH) {
             if let Some(live) = self.runs.get(&run) {
                 self.writes.push(Write::Task { record: live.record(key), at: now });
             }
         }
+    }
+}
+
+/// The task instance that a command is about.
+fn key_of(command: &Command) -> Option<Key> {
+    match *command {
+        Command::Set { key, .. } | Command::Wake { key, .. } => Some(key),
+        Command::Cut { key } | Command::Clear { key } => Some(key),
+        Command::Reopen | Command::End(_) => None,
     }
 }

@@ -21,6 +21,7 @@ use super::live::Live;
 use super::mailbox::Mailbox;
 use super::message::{Message, Reply};
 use super::outbox::Outbox;
+use super::services::Services;
 use super::slots::Slots;
 use super::sweep::Sweep;
 use super::{Answer, EngineError, Mode, Order, Refusal, RunHandle};
@@ -51,6 +52,7 @@ pub(super) struct Core {
     pub(super) runs: HashMap<i64, Live>,
     pub(super) next_run: i64,
     pub(super) slots: Slots,
+    pub(super) services: Services,
     pub(super) alarms: BinaryHeap<Reverse<(Instant, Alarm)>>,
     /// When the ticks of which DAG are looked at again.
     pub(super) looks: BTreeSet<(DateTime<Utc>, usize)>,
@@ -109,6 +111,12 @@ impl Core {
         for dag in (0..dags.len()).filter(|&dag| mode == Mode::Serve && dags[dag].record.paused) {
             slots.pause(dag, true);
         }
+        let services = match mode {
+            // Who executes nothing calls nobody.
+            Mode::Orders => Services::default(),
+            Mode::OneRun | Mode::Serve => Services::of(definitions),
+        };
+        slots.serve(services.gates(&config.services));
         if mode == Mode::Orders {
             slots.drain();
         }
@@ -127,6 +135,7 @@ impl Core {
             runs: HashMap::new(),
             next_run,
             slots,
+            services,
             alarms: BinaryHeap::new(),
             looks: BTreeSet::new(),
             latest: None,
@@ -293,7 +302,7 @@ impl Core {
         let waiting = *self.shared.waiting.lock().unwrap_or_else(|e| e.into_inner());
         #[cfg(not(feature = "s3"))]
         let waiting = super::Waiting::default();
-        Answer::Status { trouble: self.trouble.clone(), running, runs, waiting }
+        Answer::Status { trouble: self.trouble.clone(), running, runs, waiting, services: self.held_up() }
     }
 
     /// The next message; `Some(None)` when something else is due first, `None` when nobody is left to send one.
@@ -347,6 +356,7 @@ impl Core {
             Message::Log { run, piece } => self.writes.push(Write::Log { run, piece }),
             Message::Due { run, key, of, resume } => self.arrived(run, key, &of, resume),
             Message::Swept { done } => self.swept(done),
+            Message::Closed { service, until } => self.leave_alone(&service, until),
             Message::Told { id, later, error } => self.told(id, later, error),
             #[cfg(test)]
             Message::Pages(most) => self.writer.limit(most),

@@ -195,6 +195,7 @@ impl Core {
         if !loaded.was_live {
             let dag = live.dag;
             self.runs.remove(&loaded.run);
+            self.slots.unplace_all(loaded.run);
             if !record.state.is_final() {
                 self.dags[dag].ended(&record);
                 match record.held {

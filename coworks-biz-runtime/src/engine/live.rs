@@ -251,6 +251,7 @@ impl Live {
             task: key.task,
             map_index: key.map_index,
             try_number: self.instance(key).try_number,
+            tries_before: self.instance(key).tries_before,
             last_try: self.run.is_last_try(key),
             generation: notes.generation,
             started: notes.start_date.unwrap_or(now),

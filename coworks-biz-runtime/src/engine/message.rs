@@ -1,5 +1,6 @@
 //! What the engine is told, from whichever thread.
 
+use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
 use super::{Answer, EngineError, Order, RunHandle, Trigger};
@@ -47,6 +48,11 @@ pub(super) enum Message {
         /// What that was: the task may have been cleared, and wait for something else.
         of: WaitsFor,
         resume: Resume,
+    },
+    /// A service wants to be left alone.
+    Closed {
+        service: String,
+        until: DateTime<Utc>,
     },
     /// Objects were deleted from S3, or why not.
     Swept {

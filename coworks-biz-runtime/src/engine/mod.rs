@@ -14,8 +14,10 @@ mod commands;
 mod core;
 mod dags;
 mod effects;
+mod gate;
 mod host;
 mod interventions;
+mod lines;
 mod live;
 mod mailbox;
 mod message;
@@ -24,6 +26,7 @@ mod outbox;
 mod outlook;
 mod past;
 mod refusal;
+mod services;
 mod slots;
 mod sweep;
 #[cfg(test)]
@@ -133,6 +136,11 @@ impl Engine {
         let services = Client::new(config).map_err(EngineError::Client)?;
         let (post, mut mailbox) = mailbox::mailbox(&config.clock);
         let ways = Ways::new(config).map_err(EngineError::Client)?;
+        let closed = post.clone();
+        services.guard().on_close(move |service, until| {
+            // Where the engine has stopped, nothing calls it any more.
+            let _ = closed.send(Message::Closed { service: service.to_owned(), until });
+        });
         let shared = Arc::new(Shared::new(config, services, ways, &writer, post.clone()));
         let core = Core::new(mode, writer, definitions, shared, config)?;
         let failure = Arc::new(OnceLock::new());

@@ -142,6 +142,9 @@ pub enum Answer {
         runs: usize,
         /// How many answers of asynchronous calls are waited for, and what S3 was asked for them.
         waiting: Waiting,
+        /// A sentence for each service whose calls wait for it.
+        #[serde(default)]
+        services: Vec<String>,
     },
 }
 

@@ -268,6 +268,7 @@ impl Core {
             task,
             map_index,
             try_number,
+            tries_before: 0,
             last_try: true,
             generation: 0,
             started: self.now(),

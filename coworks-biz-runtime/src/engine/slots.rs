@@ -1,8 +1,12 @@
-//! Who may start: slots, pools and limits. The higher priority goes first, then who was ready first.
+//! Who may start: slots, pools, limits and services. The higher priority goes first, then who was ready first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use chrono::{DateTime, Utc};
+
+use super::gate::{Claim, Gate, Need};
+use super::lines::{Id, Limit, Limits, Lines, Place};
 use crate::run::Key;
 use crate::task::Resume;
 
@@ -24,28 +28,13 @@ pub(super) struct Ready {
     pub(super) of_run: Option<u32>,
     /// How many instances of its task may be under way at once, over all runs.
     pub(super) of_task: Option<u32>,
+    /// What it needs of the service that it calls.
+    pub(super) claim: Option<Claim>,
 }
-
-/// What can keep a task instance from starting while there are free slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Limit {
-    Paused(usize),
-    Pool(usize),
-    Run(i64),
-    Task(usize, u32),
-}
-
-/// The place in the queue: by priority, then by age.
-type Place = (Reverse<i32>, u64);
-
-type Id = (i64, Key);
-
-/// Ready ones by their place.
-type Queue = BTreeMap<Place, Id>;
 
 /// The slots and the queue for them.
 ///
-/// One that meets a limit is parked with it, and comes back when one that the limit counts has ended:
+/// Those that meet a limit are parked with it, and come back when one that the limit counts has ended:
 /// however many wait for a pool, nobody looks at them meanwhile.
 #[derive(Debug)]
 pub(super) struct Slots {
@@ -59,8 +48,22 @@ pub(super) struct Slots {
     /// The one that runs has all slots.
     exclusive: bool,
     waiting: HashMap<Id, (Ready, Place)>,
-    open: Queue,
-    parked: HashMap<Limit, Queue>,
+    lines: Lines,
+    /// The services.
+    gates: Vec<Gate>,
+    /// The asynchronous calls under way that have a place of their service, by who sends them.
+    placed: BTreeMap<Id, usize>,
+    /// The services that may have room for one more.
+    stirred: Vec<usize>,
+    /// When which service is to be looked at again.
+    alarms: Vec<(usize, DateTime<Utc>)>,
+    /// The services for which calls wait, where that is new.
+    full: Vec<usize>,
+    /// When somebody was last to start.
+    now: DateTime<Utc>,
+    /// How often one of the queue was looked at.
+    #[cfg(test)]
+    looked: usize,
     serial: u64,
     /// Those whose rows do not say yet that they are queued, and some that have started meanwhile.
     unrecorded: VecDeque<(Place, Id)>,
@@ -70,6 +73,16 @@ pub(super) struct Slots {
 impl Ready {
     fn id(&self) -> Id {
         (self.run, self.key)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            dag: self.dag,
+            pool: self.pool,
+            of_run: self.of_run.map(|limit| (self.run, limit)),
+            of_task: self.of_task.map(|limit| (self.key.task, limit)),
+            service: self.claim.map(|claim| (claim.service, claim.need)),
+        }
     }
 }
 
@@ -83,8 +96,15 @@ impl Slots {
             taken: HashMap::new(),
             exclusive: false,
             waiting: HashMap::new(),
-            open: Queue::new(),
-            parked: HashMap::new(),
+            lines: Lines::default(),
+            gates: Vec::new(),
+            placed: BTreeMap::new(),
+            stirred: Vec::new(),
+            alarms: Vec::new(),
+            full: Vec::new(),
+            now: DateTime::UNIX_EPOCH,
+            #[cfg(test)]
+            looked: 0,
             serial: 0,
             unrecorded: VecDeque::new(),
             draining: false,
@@ -96,34 +116,53 @@ impl Slots {
         let place = (Reverse(ready.priority), self.serial);
         self.serial += 1;
         self.waiting.insert(ready.id(), (ready, place));
-        self.open.insert(place, ready.id());
+        self.lines.insert(place, ready.id(), ready.limits());
         self.unrecorded.push_back((place, ready.id()));
     }
 
     /// The next to start, which then has its slot.
-    pub(super) fn next(&mut self) -> Option<Ready> {
+    pub(super) fn next(&mut self, now: DateTime<Utc>) -> Option<Ready> {
+        self.now = now;
         loop {
-            let (&place, &id) = self.open.first_key_value()?;
+            while let Some(service) = self.stirred.pop() {
+                self.stir(service);
+            }
+            let (place, id, limits) = self.lines.first()?;
             let &(ready, _) = self.waiting.get(&id)?;
             let slots = if ready.alone { 1 } else { self.total };
             if self.draining || self.exclusive || self.running.len() >= slots {
                 return None;
             }
-            self.open.remove(&place);
-            match self.full(&ready) {
+            #[cfg(test)]
+            {
+                self.looked += 1;
+            }
+            match self.full(limits) {
                 Some(limit) => {
-                    self.parked.entry(limit).or_default().insert(place, id);
+                    self.lines.park(limit);
+                    if let Limit::Service(service, need) = limit {
+                        self.meet(service, need);
+                    }
                     // What has been freed for it elsewhere is for the next one there.
-                    for other in self.limits(&ready).filter(|other| *other != limit).collect::<Vec<_>>() {
-                        if self.room(other, &ready) {
-                            self.unpark(other);
-                        }
+                    for other in limits.all().filter(|other| *other != limit) {
+                        self.pass_on(other, limits);
                     }
                 }
                 None => {
                     self.waiting.remove(&id);
-                    for limit in self.counted(&ready).collect::<Vec<_>>() {
+                    self.lines.remove(place, limits);
+                    for limit in limits.counted() {
                         *self.taken.entry(limit).or_default() += 1;
+                    }
+                    if let Some(Claim { service, need, keeps }) = ready.claim {
+                        self.gates[service].begin(self.now);
+                        match (need, keeps) {
+                            (Need::Open, _) => {}
+                            (_, true) => self.place(id.0, id.1, service),
+                            (_, false) => self.gates[service].take(),
+                        }
+                        // There may be room for another one.
+                        self.stirred.push(service);
                     }
                     self.exclusive = ready.alone;
                     self.running.insert(id, ready);
@@ -137,25 +176,27 @@ impl Slots {
     pub(super) fn release(&mut self, run: i64, key: Key) {
         let Some(ready) = self.running.remove(&(run, key)) else { return };
         self.exclusive = false;
-        for limit in self.counted(&ready).collect::<Vec<_>>() {
+        for limit in ready.limits().counted() {
             match self.taken.get_mut(&limit) {
                 Some(taken) if *taken > 1 => *taken -= 1,
                 _ => drop(self.taken.remove(&limit)),
             }
-            self.unpark(limit);
+            self.lines.unpark(limit);
+        }
+        if let Some(Claim { service, need: Need::Place | Need::Both, keeps: false }) = ready.claim {
+            self.gates[service].free();
+            self.stirred.push(service);
         }
     }
 
     /// It is not ready any more.
     pub(super) fn forget(&mut self, run: i64, key: Key) {
         let Some((ready, place)) = self.waiting.remove(&(run, key)) else { return };
-        let was_open = self.open.remove(&place).is_some();
-        for limit in self.limits(&ready).collect::<Vec<_>>() {
-            match was_open {
-                // What was freed for it is for the next one there.
-                true if self.room(limit, &ready) => self.unpark(limit),
-                true => {}
-                false => drop(self.parked.get_mut(&limit).and_then(|queue| queue.remove(&place))),
+        let limits = ready.limits();
+        if self.lines.remove(place, limits) {
+            // What was freed for it is for the next one there.
+            for limit in limits.all() {
+                self.pass_on(limit, limits);
             }
         }
     }
@@ -166,52 +207,115 @@ impl Slots {
             true => drop(self.paused.insert(dag)),
             false => {
                 self.paused.remove(&dag);
-                if let Some(mut queue) = self.parked.remove(&Limit::Paused(dag)) {
-                    self.open.append(&mut queue);
-                }
+                self.lines.unpark_all(Limit::Paused(dag));
             }
         }
     }
 
-    /// The limits that count this one.
-    fn counted(&self, ready: &Ready) -> impl Iterator<Item = Limit> + use<> {
-        let Ready { run, key, dag, pool, of_run, of_task, .. } = *ready;
-        let limits = [
-            pool.map(Limit::Pool),
-            of_run.map(|_| Limit::Run(run)),
-            of_task.map(|_| Limit::Task(dag, key.task)),
-        ];
-        limits.into_iter().flatten()
-    }
-
-    fn limits(&self, ready: &Ready) -> impl Iterator<Item = Limit> + use<> {
-        std::iter::once(Limit::Paused(ready.dag)).chain(self.counted(ready))
-    }
-
-    fn room(&self, limit: Limit, ready: &Ready) -> bool {
+    fn room(&self, limit: Limit, limits: Limits) -> bool {
         let size = match limit {
             Limit::Paused(dag) => return !self.paused.contains(&dag),
+            Limit::Service(service, need) => return self.gates[service].admits(need, self.now),
             Limit::Pool(pool) => self.pools.get(pool).copied(),
-            Limit::Run(_) => ready.of_run.map(|limit| limit as usize),
-            Limit::Task(..) => ready.of_task.map(|limit| limit as usize),
+            Limit::Run(_) => limits.of_run.map(|(_, limit)| limit as usize),
+            Limit::Task(..) => limits.of_task.map(|(_, limit)| limit as usize),
         };
         let taken = self.taken.get(&limit).copied().unwrap_or(0);
         size.is_none_or(|size| taken < size)
     }
 
-    /// The first limit that has no room for this one.
-    fn full(&self, ready: &Ready) -> Option<Limit> {
-        self.limits(ready).find(|&limit| !self.room(limit, ready))
+    /// The first of these limits that has no room for one more.
+    fn full(&self, limits: Limits) -> Option<Limit> {
+        limits.all().find(|&limit| !self.room(limit, limits))
     }
 
-    /// Lets the first one that waits for a limit try again.
-    fn unpark(&mut self, limit: Limit) {
-        let Some(queue) = self.parked.get_mut(&limit) else { return };
-        if let Some((place, id)) = queue.pop_first() {
-            self.open.insert(place, id);
+    /// A line that had its turn does not go on: what there is of a limit is for the next one that waits for it.
+    fn pass_on(&mut self, limit: Limit, limits: Limits) {
+        if self.room(limit, limits) {
+            self.lines.unpark(limit);
         }
-        if queue.is_empty() {
-            self.parked.remove(&limit);
+    }
+
+    /// The services, of which those that are ready name one by its place.
+    pub(super) fn serve(&mut self, gates: Vec<Gate>) {
+        self.gates = gates;
+    }
+
+    pub(super) fn gates(&self) -> &[Gate] {
+        &self.gates
+    }
+
+    /// Lets the first one of each kind that waits for a service try again, where the service lets it.
+    fn stir(&mut self, service: usize) {
+        for need in Need::ALL {
+            let limit = Limit::Service(service, need);
+            match self.gates[service].admits(need, self.now) {
+                true => self.lines.unpark(limit),
+                false if self.lines.is_parked(limit) => self.meet(service, need),
+                false => {}
+            }
+        }
+    }
+
+    /// One waits for a service that does not let it start.
+    fn meet(&mut self, service: usize, need: Need) {
+        let gate = &mut self.gates[service];
+        if need != Need::Open && gate.is_full_first() {
+            self.full.push(service);
+        }
+        if let Some(at) = gate.alarm(need, self.now) {
+            self.alarms.push((service, at));
+        }
+    }
+
+    /// The services of which for the first time as many calls are under way as may be, and others wait.
+    pub(super) fn newly_full(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.full)
+    }
+
+    /// When which service is to be [looked at](Slots::look) again.
+    pub(super) fn alarms(&mut self) -> Vec<(usize, DateTime<Utc>)> {
+        std::mem::take(&mut self.alarms)
+    }
+
+    /// It is the moment to look at a service again.
+    pub(super) fn look(&mut self, service: usize, at: DateTime<Utc>) {
+        self.gates[service].look(at);
+        self.stirred.push(service);
+    }
+
+    /// A service wants to be left alone.
+    pub(super) fn close(&mut self, service: usize, until: DateTime<Utc>) {
+        self.gates[service].close(until);
+        self.stirred.push(service);
+    }
+
+    /// An asynchronous call is under way, whether or not there is a place for it.
+    pub(super) fn place(&mut self, run: i64, key: Key, service: usize) {
+        if self.placed.insert((run, key), service).is_none() {
+            self.gates[service].take();
+        }
+    }
+
+    pub(super) fn has_place(&self, run: i64, key: Key) -> bool {
+        self.placed.contains_key(&(run, key))
+    }
+
+    /// An asynchronous call is not under way any more.
+    pub(super) fn unplace(&mut self, run: i64, key: Key) {
+        if let Some(service) = self.placed.remove(&(run, key)) {
+            self.gates[service].free();
+            self.stirred.push(service);
+        }
+    }
+
+    /// None of the asynchronous calls of a run are under way any more.
+    pub(super) fn unplace_all(&mut self, run: i64) {
+        let first = Key { task: 0, map_index: i32::MIN };
+        while let Some((&(of, key), _)) = self.placed.range((run, first)..).next()
+            && of == run
+        {
+            self.unplace(run, key);
         }
     }
 
@@ -245,6 +349,11 @@ impl Slots {
         self.draining = true;
     }
 
+    #[cfg(test)]
+    pub(super) fn looked(&self) -> usize {
+        self.looked
+    }
+
     pub(super) fn running(&self) -> usize {
         self.running.len()
     }
@@ -253,6 +362,8 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn ready(task: u32) -> Ready {
         Ready {
@@ -265,6 +376,7 @@ mod tests {
             pool: None,
             of_run: None,
             of_task: None,
+            claim: None,
         }
     }
 
@@ -274,7 +386,7 @@ mod tests {
 
     /// Starts as many as may.
     fn started(slots: &mut Slots) -> Vec<u32> {
-        std::iter::from_fn(|| slots.next()).map(|ready| ready.key.task).collect()
+        std::iter::from_fn(|| slots.next(NOW)).map(|ready| ready.key.task).collect()
     }
 
     fn tasks(ready: &[Ready]) -> Vec<u32> {
@@ -343,7 +455,7 @@ mod tests {
             slots.push(of(run, map_index));
         }
         let next = |slots: &mut Slots| {
-            std::iter::from_fn(|| slots.next()).map(|r| (r.run, r.key.map_index)).collect::<Vec<_>>()
+            std::iter::from_fn(|| slots.next(NOW)).map(|r| (r.run, r.key.map_index)).collect::<Vec<_>>()
         };
         assert_eq!(next(&mut slots), [(1, 0), (1, 1), (2, 0)]);
         // Of run 1, whose third now has its turn, before that of run 2.
@@ -428,13 +540,14 @@ mod tests {
                     of_task: Some(2).filter(|_| random(2) == 0),
                     alone: random(20) == 0,
                     resume: None,
+                    claim: None,
                 });
             }
             let mut running = Vec::new();
             let mut count = 0;
             let mut forgotten = 0;
             loop {
-                running.extend(std::iter::from_fn(|| slots.next()));
+                running.extend(std::iter::from_fn(|| slots.next(NOW)));
                 let some = slots.waiting.keys().copied().find(|_| random(8) == 0);
                 if let Some((run, key)) = some {
                     slots.forget(run, key);
@@ -448,7 +561,7 @@ mod tests {
                 slots.release(ended.run, ended.key);
             }
             assert_eq!(count + forgotten, 60, "{slots:?}");
-            assert!(slots.taken.is_empty() && slots.open.is_empty(), "{slots:?}");
+            assert!(slots.taken.is_empty() && slots.lines.is_empty(), "{slots:?}");
         }
     }
 }

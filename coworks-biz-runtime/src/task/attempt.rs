@@ -10,7 +10,7 @@ use super::{DagRun, Definition};
 use crate::dag::Task;
 use crate::error::{Result, Retry};
 use crate::run::{Ending, Key};
-use crate::tech::Answer;
+use crate::tech::{Answer, Client, Service};
 use crate::value::{Json, Object, RETURN_VALUE};
 
 /// What is to be attempted.
@@ -26,6 +26,8 @@ pub struct Attempt {
     pub map_index: i32,
     /// The try, from 1.
     pub try_number: u32,
+    /// How many of them were before it was last cleared: this one does nothing over that they did.
+    pub tries_before: u32,
     /// Whether no other try would follow if this one failed now.
     pub last_try: bool,
     /// The generation of its call.
@@ -40,6 +42,11 @@ impl Attempt {
     /// The task.
     pub fn node(&self) -> &'static Task {
         &self.definition.dag.tasks[self.task as usize]
+    }
+
+    /// The try, from 1, of those since it was last cleared.
+    pub fn nth(&self) -> u32 {
+        self.try_number.saturating_sub(self.tries_before)
     }
 
     /// The task instance.
@@ -141,6 +148,15 @@ impl Outcome {
             (None, None, Some(items)) => Ending::Mapped(items.len() as u32),
             (None, None, None) => Ending::Success,
         }
+    }
+
+    /// Where a service wants to be left alone: to be called again when it may be, in the same try. Most
+    /// calls do not even start before, and this is for those that had started.
+    pub(super) fn later(services: &Client, service: &Service) -> Option<Self> {
+        let until = services.left_alone(service)?;
+        tracing::info!("`{}` asked to be left alone: it is called at {until}", service.name());
+        let wait = Wait { what: Awaited::Moment, until: Some(until) };
+        Some(Self { wait: Some(wait), ..Self::default() })
     }
 
     /// The XComs of an answer.

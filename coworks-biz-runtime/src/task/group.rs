@@ -28,6 +28,9 @@ impl Group<'_> {
     }
 
     async fn submit(&self) -> Result<Outcome> {
+        if let Some(later) = Outcome::later(self.services(), &self.call.call.service) {
+            return Ok(later);
+        }
         let bucket = self.call.bucket.unwrap_or(self.services().bucket());
         let call =
             self.attempt.run.call_name(self.submit_id(), self.attempt.map_index, self.attempt.generation);
@@ -56,7 +59,7 @@ impl Group<'_> {
                 Ok(Outcome::default())
             }
             None => {
-                if self.attempt.try_number > 1 {
+                if self.attempt.nth() > 1 {
                     // It may have come since the last try gave up.
                     if self.services().results().await.look(&object).await? == Look::There {
                         return Ok(Outcome::default());
@@ -72,7 +75,7 @@ impl Group<'_> {
 
     async fn read(&self) -> Result<Outcome> {
         let first = self.result().await?;
-        let asked_now = first.asked_by(self.attempt.try_number);
+        let asked_now = first.asked_by(self.attempt.nth());
         let refused = match self.attempt.resume {
             Some(Resume::Interrupted) => return Ok(self.defer(asked_now)),
             Some(resume) => {
@@ -105,7 +108,7 @@ impl Group<'_> {
     /// The answer that was asked for last, of those that are there. An earlier
     /// try may have failed to read it for reasons of its own.
     async fn newest(&self, first: &Object) -> Result<Option<(Object, Body)>> {
-        for asked in (1..self.attempt.try_number.max(2)).rev() {
+        for asked in (1..self.attempt.nth().max(2)).rev() {
             let object = first.asked_by(asked);
             if let Some(bytes) = self.fetch(&object).await? {
                 return Ok(Some((object, bytes)));
@@ -120,7 +123,7 @@ impl Group<'_> {
 
     /// Whether this try of `read` asks again. Before the first one, `call` has asked.
     fn can_ask(&self) -> bool {
-        self.attempt.try_number > 1
+        self.attempt.nth() > 1
     }
 
     fn answer(&self, first: &Object, object: &Object, body: Body, last_try: bool) -> Result<Answer> {
@@ -150,7 +153,7 @@ impl Group<'_> {
     fn served(&self, first: &Object) -> Vec<Object> {
         match self.call.keep {
             true => Vec::new(),
-            false => (1..=self.attempt.try_number).map(|asked| first.asked_by(asked)).collect(),
+            false => (1..=self.attempt.nth()).map(|asked| first.asked_by(asked)).collect(),
         }
     }
 
@@ -203,6 +206,8 @@ impl Group<'_> {
             None => Arguments::default(),
         };
         let who = self.attempt.run.identity(self.submit_id(), self.attempt);
+        // Who asks again waited in the queue for a service that wants to be left alone, until a moment ago.
+        self.services().wait_for(&self.call.call.service.address()).await?;
         self.services().submit(&self.call.call, &arguments, &who, object).await
     }
 

@@ -1,6 +1,6 @@
 //! What the tasks of a business service need from where they run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Body, Definition, Member};
 use crate::config::{Directory, Secrets};
@@ -30,6 +30,13 @@ impl Definition {
             | Body::Map(_)
             | Body::Join { .. } => None,
         })
+    }
+
+    /// The names of the services that its calls are of.
+    pub fn services(&self) -> BTreeSet<String> {
+        // The user's code; where it panics, [`Definition::missing`] says so.
+        let name = |call: &'static Call| std::panic::catch_unwind(|| call.service.name()).ok();
+        self.calls().filter_map(|(_, call)| name(call)).collect()
     }
 
     /// The business services that its tasks trigger, each with the task that does.

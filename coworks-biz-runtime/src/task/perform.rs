@@ -94,6 +94,9 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
         }
         Body::Call { call, arguments } => {
             let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
+            if let Some(later) = Outcome::later(host.services(), &call.service) {
+                return Ok(later);
+            }
             let who = attempt.run.identity(context.task_id, attempt);
             let call_it = host.services().call(call, &arguments, &who, attempt.last_try);
             let answer = within(limit, true, call_it).await?;

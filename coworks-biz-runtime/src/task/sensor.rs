@@ -16,6 +16,13 @@ pub(super) async fn poke(
     services: &Client,
     clock: &Clock,
 ) -> Result<Outcome> {
+    // A service that wants to be left alone is, but for the last look: it is not waited beyond the time.
+    let end = end(sensor, attempt.started);
+    if let Some(until) = services.left_alone(&sensor.call.service).filter(|_| clock.now() < end) {
+        tracing::info!("`{}` asked to be left alone until {until}", sensor.call.service.name());
+        let wait = Wait { what: Awaited::Moment, until: Some(until.min(end)) };
+        return Ok(Outcome { wait: Some(wait), ..Outcome::default() });
+    }
     let mut who = attempt.run.identity(attempt.node().task_id, attempt);
     // Each is a question of its own: a service that knows the key would give the old answer again.
     who.idempotency_key.push_str(&format!(".{}", clock.now().timestamp_micros()));
@@ -92,9 +99,14 @@ fn next(
     started: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    let end = started.checked_add_signed(delta(sensor.timeout)).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let end = end(sensor, started);
     let again = now.checked_add_signed(delta(sensor.poke_interval).max(not_before));
     (now < end).then(|| again.unwrap_or(end).min(end))
+}
+
+/// When it has had its time.
+fn end(sensor: &SensorCall, started: DateTime<Utc>) -> DateTime<Utc> {
+    started.checked_add_signed(delta(sensor.timeout)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 fn delta(duration: std::time::Duration) -> TimeDelta {

@@ -135,6 +135,7 @@ fn first(task: Task, body: Body, callbacks: &'static [Callbacks]) -> Attempt {
         task: 0,
         map_index: -1,
         try_number: 1,
+        tries_before: 0,
         last_try: false,
         generation: 0,
         started: at,
@@ -314,4 +315,46 @@ async fn a_definition_knows_what_it_triggers() {
     let attempt = trigger(false, None);
     let triggers = attempt.definition.triggers().map(|(task, of)| (task.task_id, of.dag.dag_id));
     assert_eq!(triggers.collect::<Vec<_>>(), [("go", "other")]);
+}
+
+#[tokio::test]
+async fn what_calls_a_service_that_wants_to_be_left_alone_comes_back_in_the_same_try() {
+    const CALL: Call = Call {
+        method: crate::tech::Method::Get,
+        path: "/",
+        // Nobody listens there: who calls it fails.
+        service: crate::tech::Service::Url("http://127.0.0.1:9"),
+        token: crate::tech::Token::None,
+        accept: "*/*",
+        request_timeout: Duration::from_secs(1),
+        log_response: false,
+        output: None,
+    };
+    static SENSOR: SensorCall = SensorCall {
+        call: CALL,
+        poke_interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(60),
+        until: None,
+    };
+    let host = Fake::new();
+    let task = |kind| Task { task_id: "a", kind, ..Task::FUNCTION };
+    let call = first(task(Kind::Call), Body::Call { call: &CALL, arguments: None }, &[]);
+    let mut sensor = first(task(Kind::Sensor), Body::Sensor { call: &SENSOR, arguments: None }, &[]);
+    let now = chrono::Utc::now();
+    sensor.started = now;
+    host.services.guard().close("http://another", Duration::from_secs(3600), now);
+    assert_eq!(host.attempt(&call).await.ending, Ending::Failed(crate::error::Retry::AsConfigured));
+    host.services.guard().close("http://127.0.0.1:9", Duration::from_secs(3600), now);
+    let until = |at| Wait { what: Awaited::Moment, until: Some(at) };
+    let end = host.attempt(&call).await;
+    assert_eq!(waits(&end), Some(&until(now + TimeDelta::seconds(3600))));
+    // A sensor has its last look in time, and that one is taken.
+    let end = host.attempt(&sensor).await;
+    assert_eq!(waits(&end), Some(&until(now + TimeDelta::seconds(60))));
+    sensor.started = now - TimeDelta::seconds(60);
+    let error = host.attempt(&sensor).await.error.unwrap();
+    assert!(
+        error.starts_with("not there within its timeout of 1m: GET http://127.0.0.1:9/ got no answer"),
+        "{error}"
+    );
 }

@@ -3,19 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
 
 use super::asked::{Asked, CONNECT_TIMEOUT, Origin};
 use super::directory::{Directory, Found};
+use super::guard::Guard;
 use super::intake::{Body, Intake, Want};
 use super::reply::{self, Answer, Raw, Wanted, kept};
 use super::request::{Headers, Target};
 use super::service::{Profile, api_url, without_credentials};
-use super::{Address, Arguments, Call, Given, Identity, Method, Token};
+use super::{Address, Arguments, Call, Given, Identity, Method, Service, Token};
+use crate::clock::Clock;
 use crate::config::{Config, Secret, Secrets, secret};
 use crate::error::{Error, Result, chain};
 use crate::value::{Object, Type};
+
+/// No longer a call that is under way waits for a service that wants to be left alone.
+const LONGEST_IN_PLACE: Duration = Duration::from_secs(5);
 
 /// What speaks HTTP, for all that is called from here.
 pub(crate) fn http(config: &Config) -> Result<reqwest::Client> {
@@ -40,7 +46,9 @@ pub struct Client {
     /// The variables that name a proxy.
     proxies: Vec<&'static str>,
     directory: Directory,
+    guard: Guard,
     secrets: Arc<Secrets>,
+    clock: Clock,
     #[cfg(feature = "s3")]
     s3: (crate::config::S3, tokio::sync::OnceCell<super::Results>),
 }
@@ -56,7 +64,9 @@ impl Client {
             bucket: config.bucket.clone(),
             traced: config.traceparent,
             proxies: if config.proxy { config.proxies.clone() } else { Vec::new() },
+            guard: Guard::default(),
             secrets: Arc::clone(&config.secrets),
+            clock: config.clock.clone(),
             #[cfg(feature = "s3")]
             s3: (config.s3.clone(), tokio::sync::OnceCell::new()),
         })
@@ -78,7 +88,21 @@ impl Client {
         self.directory.is_there()
     }
 
-    /// Calls a service and waits for its answer.
+    /// Which services have asked to be left alone.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Until when a service wants to be left alone; `None` where it may be called.
+    pub fn left_alone(&self, service: &Service) -> Option<DateTime<Utc>> {
+        match self.guard.is_idle() {
+            true => None,
+            false => self.guard.closed_until(&service.name(), self.clock.now()),
+        }
+    }
+
+    /// Calls a service and waits for its answer. One that says `Retry-After` with a refusal is to be
+    /// [left alone](Client::left_alone) by all calls.
     ///
     /// The error is [fatal](Error::fatal) for an answer that would be the same
     /// next time, and carries the service's `Retry-After` where it gave one. An output
@@ -147,6 +171,7 @@ impl Client {
                 tracing::debug!("the answer goes to {object}");
             }
             let received = send(request, &asked, output).await;
+            self.heed(&profile.address, &received);
             if let (true, Ok(Received { status, body, .. })) = (call.log_response, &received) {
                 reply::tell(*status, body.size(), body.beginning(), &self.secrets);
             }
@@ -158,6 +183,7 @@ impl Client {
             if refused && !again {
                 match self.place(&profile.address).await {
                     Ok(other) if other != place => {
+                        self.wait_for(&profile.address).await?;
                         tracing::info!("refused, and the directory says something else now: once more");
                         (place, again) = (other, true);
                         continue;
@@ -168,6 +194,34 @@ impl Client {
             }
             return Ok((asked, received?));
         }
+    }
+
+    /// Leaves a service alone that says so.
+    fn heed(&self, address: &Address, received: &Result<Received>) {
+        if let Ok(Received { status, retry_after: Some(delay), .. }) = received
+            && reply::transient(*status)
+        {
+            self.guard.close(&address.to_string(), *delay, self.clock.now());
+        }
+    }
+
+    /// Waits in place until a service may be called, where that is soon; else its call comes later.
+    pub(crate) async fn wait_for(&self, address: &Address) -> Result<()> {
+        if self.guard.is_idle() {
+            return Ok(());
+        }
+        let service = address.to_string();
+        while let Some(until) = self.guard.closed_until(&service, self.clock.now()) {
+            let left = (until - self.clock.now()).to_std().unwrap_or_default();
+            if left > LONGEST_IN_PLACE {
+                return Err(Error::msg(format!("`{service}` asked to be left alone")).retry_after(left));
+            }
+            // Who has called only waits.
+            let idle = self.clock.idle();
+            let awake = self.clock.sleep(left).await;
+            drop((idle, awake));
+        }
+        Ok(())
     }
 
     async fn place(&self, address: &Address) -> Result<Place> {
@@ -313,5 +367,28 @@ fn redirect(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
         (false, _) => attempt.error("it redirects to another host: give the service its address there"),
         (true, 6..) => attempt.error("it redirects too often"),
         (true, _) => attempt.follow(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Flags};
+
+    #[tokio::test]
+    async fn who_is_under_way_waits_a_little_for_a_service_that_wants_to_be_left_alone() {
+        let none = Environment::from(|_| None);
+        let client =
+            Client::new(&Config::from(Flags::default(), &none, "none.toml".as_ref()).unwrap()).unwrap();
+        let address = Address::Url("http://h".into());
+        client.wait_for(&address).await.unwrap();
+        client.guard.close("http://h", Duration::from_millis(20), Utc::now());
+        client.wait_for(&address).await.unwrap();
+        assert_eq!(client.left_alone(&Service::Url("http://h")), None);
+        client.guard.close("http://h", Duration::from_secs(3600), Utc::now());
+        let error = client.wait_for(&address).await.unwrap_err();
+        let crate::error::Retry::After(delay) = error.retry() else { panic!("{error}") };
+        assert!(delay > Duration::from_secs(3500), "{delay:?}");
+        client.wait_for(&Address::Url("http://other".into())).await.unwrap();
     }
 }

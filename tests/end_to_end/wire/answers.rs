@@ -281,7 +281,7 @@ async fn a_refusal_says_what_it_means_here() {
     .await;
     let ask = async |case: &str| {
         let (ended, result) =
-            run(&world, &gateway.url(), &["refused", "--conf", &json!(case).to_string()], &[]).await;
+            run(&world, &gateway.url(), &["turned_away", "--conf", &json!(case).to_string()], &[]).await;
         assert_eq!(ended.code(), 1, "{ended:?}");
         assert!(!format!("{ended:?}").contains(TOKEN) && !ended.stdout.contains("a-bare-token"), "{ended:?}");
         result

@@ -3,7 +3,10 @@ mod calls;
 #[cfg(feature = "email")]
 mod outbox;
 mod sensors;
+#[cfg(feature = "local")]
+mod services;
 mod shapes;
+mod slots;
 mod upkeep;
 
 use std::path::Path;
