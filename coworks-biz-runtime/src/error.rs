@@ -71,6 +71,13 @@ impl Error {
         self
     }
 
+    /// The same error with `more` behind its text.
+    #[must_use]
+    pub(crate) fn followed_by(mut self, more: &str) -> Self {
+        self.text.push_str(more);
+        self
+    }
+
     /// The same error, made by an answer of this status.
     #[must_use]
     pub(crate) fn answered(mut self, status: u16) -> Self {

@@ -119,7 +119,7 @@ async fn a_secret_that_a_service_says_again_is_nowhere() {
     let (ended, run) = world.run_json(&["echoes"]).await;
     assert_eq!(ended.code(), 1, "{ended:?}");
     let refused = run.error("refused");
-    assert!(refused.contains("/refuse?key=*** answered 400: {\"auth\":[\"***\"]"), "{refused}");
+    assert!(refused.contains("/refuse?key=*** of `test` answered 400: {\"auth\":[\"***\"]"), "{refused}");
     let stored = |id, place| (run.error(id).to_owned(), format!("`{place}, and would be stored"));
     let (error, sentence) = stored("returned", "return_value` holds a secret at $.key");
     assert_eq!(error, sentence);
@@ -236,7 +236,8 @@ async fn a_service_that_refuses_what_the_directory_said_is_looked_up_once_more()
             assert_eq!(asked[2], "/directory/shop?stage=dev with the-directorys-own");
         } else {
             assert_eq!(run.task("one")["try_number"], 1);
-            assert!(run.error("one").ends_with("/test/dev/one answered 401"), "{}", run.error("one"));
+            let end = "/test/dev/one of `shop` answered 401 (its token is the directory's)";
+            assert!(run.error("one").ends_with(end), "{}", run.error("one"));
         }
     }
 }

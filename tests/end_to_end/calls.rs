@@ -1,4 +1,4 @@
-//! Calls as services see them, and what becomes of their answers.
+//! What becomes of calls over their tries. How they look on the wire is in `wire`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,33 +10,6 @@ use coworks_biz::local::axum::{Json, Router};
 use serde_json::json;
 
 use crate::harness::{TOKEN, World};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_synchronous_call_says_what_coworks_services_expect() {
-    let world = World::new(Router::new().route("/gate", get(|| async { Json(1) }))).await;
-    let (ended, run) = world.run_json(&["held"]).await;
-    assert_eq!(ended.code(), 0, "{ended:?}");
-    assert_eq!(run.value("after"), 42);
-    assert_eq!(run.task("gate")["xcom"], json!({"cws_name": "test", "status_code": 200, "return_value": 1}));
-    assert_eq!(run.task("before")["xcom"]["note"], "pushed");
-
-    let seen = world.seen();
-    let [call] = seen.as_slice() else { panic!("{seen:?}") };
-    assert_eq!((call.method.as_str(), call.uri.path()), ("GET", "/gate"));
-    assert_eq!(call.header("accept"), Some("application/json"));
-    assert_eq!(call.header("content-type"), Some("application/json"));
-    assert_eq!(call.header("authorization"), Some("literal-token"));
-    let trace = call.header("x-amzn-trace-id").unwrap();
-    let (start, number) = trace.strip_prefix("Root=1-").unwrap().split_once('-').unwrap();
-    assert_eq!(number, "637773303030303030303031", "the first run of this database");
-    let start = i64::from_str_radix(start, 16).unwrap();
-    let begun: chrono::DateTime<chrono::Utc> = run.0["start_date"].as_str().unwrap().parse().unwrap();
-    assert_eq!(start, begun.timestamp());
-    for absent in ["invocationtype", "x-cws-s3bucket", "x-cws-s3key"] {
-        assert_eq!(call.header(absent), None);
-    }
-    assert!(call.header("idempotency-key").unwrap().ends_with("/gate.-1.0"));
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_asynchronous_call_names_where_its_answer_goes_which_is_deleted_once_read() {
@@ -91,22 +64,6 @@ async fn what_may_pass_is_tried_again_after_the_delay_that_the_service_wants() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_will_not_pass_fails_at_once_with_what_was_answered() {
-    let refuse = || async { (StatusCode::NOT_FOUND, "no such customer") };
-    let world = World::new(Router::new().route("/flaky", get(refuse))).await;
-    let (ended, run) = world.run_json(&["flaky"]).await;
-    assert_eq!(ended.code(), 1);
-    assert_eq!(run.state(), "failed");
-    assert_eq!(run.task("answer")["try_number"], 1);
-    let error = run.task("answer")["error"].as_str().unwrap();
-    assert!(
-        error.starts_with("GET http://127.0.0.1:")
-            && error.ends_with("/test/dev/flaky answered 404: no such customer"),
-        "{error}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_was_refused_is_asked_for_again_under_the_same_name_elsewhere() {
     let calls = Arc::new(AtomicU32::new(0));
     let work = move || {
@@ -139,7 +96,7 @@ async fn the_members_of_a_call_share_its_retries_and_a_refused_answer_does_not_s
     let (ended, run) = world.run_json(&["asynchronous"]).await;
     assert_eq!(ended.code(), 1, "{ended:?}");
     let error = run.task("answer.read")["error"].as_str().unwrap();
-    assert!(error.ends_with("answered 500: never"), "{error}");
+    assert!(error.starts_with("`test` answered 500, left at s3://") && error.ends_with(": never"), "{error}");
     assert_eq!(world.seen().len(), 2, "retries = 1: asked twice, whoever asks");
     assert_eq!(world.objects(), Vec::<std::path::PathBuf>::new());
 }

@@ -17,3 +17,4 @@ mod refusals;
 mod sensors;
 mod serving;
 mod setups;
+mod wire;

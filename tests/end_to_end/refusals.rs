@@ -150,8 +150,8 @@ async fn a_gateway_that_is_not_there_fails_the_run_and_is_named() {
     let output = command.env("COWORKS_GATEWAY_URL", "http://127.0.0.1:9").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let error = "GET http://127.0.0.1:9/dev/gate got no answer: error sending request: client error (Connect): \
-                 tcp connect error: Connection refused";
+    let error =
+        "GET http://127.0.0.1:9/dev/gate of `test` got no answer: nobody listens there (Connection refused";
     assert!(stderr.contains(error), "{stderr}");
 }
 

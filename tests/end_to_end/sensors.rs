@@ -77,8 +77,9 @@ async fn a_sensor_that_waits_in_vain_says_so_and_is_not_tried_again() {
     assert_eq!(ended.code(), 1, "{ended:?}");
     let error = run.error("overdue");
     assert!(error.starts_with("not there within its timeout of 50ms: GET http://127.0.0.1:"), "{error}");
-    assert!(error.ends_with("/never answered 404: no"), "{error}");
-    assert!(run.error("barred").ends_with("/barred answered 403: not you"), "{}", run.error("barred"));
+    assert!(error.ends_with("/never of `test` answered 404: no"), "{error}");
+    let end = "/barred of `test` answered 403: not you (it was sent without a token, as `no_auth` says)";
+    assert!(run.error("barred").ends_with(end), "{}", run.error("barred"));
     let other = run.error("other");
     assert!(other.contains("answered 200, and: this is no `program::setups::Job`"), "{other}");
     for sensor in ["overdue", "barred", "other"] {

@@ -9,6 +9,7 @@ mod mixed;
 mod names;
 mod served;
 mod setups;
+mod wire;
 
 use std::time::Duration;
 
@@ -214,4 +215,13 @@ coworks_biz::main![
     mixed::careful,
     mixed::parcel,
     mixed::again,
+    wire::requested,
+    wire::answered,
+    wire::left,
+    wire::turned_away,
+    wire::looked_up,
+    wire::unreached,
+    wire::retried,
+    wire::many,
+    wire::unwanted,
 ];

@@ -129,6 +129,19 @@ impl World {
                 let of = of.map(|of| format!(" of {}", of.options.retries + 1)).unwrap_or_default();
                 Some(format!("tried again at {}, try {next}{of}", at(task.due_at)))
             }
+            (_, State::Failed) => {
+                let of = dag.and_then(|dag| dag.tasks.get(dag.task(&task.task_id)? as usize))?;
+                let (tries, all) = (task.try_number.checked_sub(task.tries_before)?, of.options.retries + 1);
+                match tries {
+                    // It has not been tried, or the members of its call have shared its tries.
+                    0 => None,
+                    _ if all == 1 || (tries < all && !of.shares.is_empty()) => None,
+                    _ if tries < all => {
+                        Some(format!("try {tries} of {all}, and no other: it would be the same next time"))
+                    }
+                    _ => Some(format!("try {tries} of {all}, and no other")),
+                }
+            }
             (_, State::Queued) => {
                 let of = dag.and_then(|dag| dag.tasks.get(dag.task(&task.task_id)? as usize));
                 let pool = of.map_or(DEFAULT_POOL, |of| of.options.pool);

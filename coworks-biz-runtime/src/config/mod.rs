@@ -28,6 +28,10 @@ use crate::clock::Clock;
 /// The file that is read from the working directory when it is there.
 pub const FILE: &str = "coworks-biz.toml";
 
+/// What may name a proxy.
+const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
 /// What a binary works with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -52,11 +56,16 @@ pub struct Config {
     pub bucket: String,
     /// Where results of asynchronous calls are.
     pub s3: S3,
+    /// Whether calls say by a `traceparent` to which run they belong (`COWORKS_BIZ_TRACEPARENT`,
+    /// `traceparent`); off by default.
+    pub traceparent: bool,
     /// How much S3 is asked at most for what is waited for (`COWORKS_BIZ_S3_RATE`, `s3_rate`): `HEAD`s a
     /// second, of which a `LIST` costs 12.5; 25 by default.
     pub s3_rate: u32,
     /// Whether the proxy that the environment names is used. Services on this machine need none.
     pub proxy: bool,
+    /// The variables that name a proxy, of those that are set, for messages.
+    pub proxies: Vec<&'static str>,
     /// What e-mail goes through (`COWORKS_SMTP_URL`, `smtp_url`, with `COWORKS_SMTP_FROM`, `smtp_from`);
     /// `None` where none is sent.
     pub smtp: Option<Smtp>,
@@ -215,6 +224,7 @@ struct File {
     smtp_from: Option<String>,
     webhook_url: Option<String>,
     retention: Option<String>,
+    traceparent: Option<bool>,
     s3_rate: Option<u32>,
 }
 
@@ -272,6 +282,18 @@ impl Config {
                 });
             }
         };
+        let traceparent = match env.get("COWORKS_BIZ_TRACEPARENT").as_deref() {
+            None => file.traceparent.unwrap_or(false),
+            Some("on") => true,
+            Some("off") => false,
+            Some(other) => {
+                return Err(ConfigError::Value {
+                    name: "COWORKS_BIZ_TRACEPARENT",
+                    value: other.to_owned(),
+                    wanted: "`on` or `off`",
+                });
+            }
+        };
         let s3_rate = match env.get("COWORKS_BIZ_S3_RATE") {
             None => file
                 .s3_rate
@@ -299,8 +321,10 @@ impl Config {
                     .iter()
                     .any(|name| env.get(name).is_some()),
             },
+            traceparent,
             s3_rate,
             proxy: true,
+            proxies: PROXIES.into_iter().filter(|name| env.get(name).is_some()).collect(),
             smtp: Smtp::load(env, &secrets, (file.smtp_url, file.smtp_from))?,
             webhook: WebhookTarget::load(env, &secrets, file.webhook_url)?,
             retention: retention::load(env, file.retention)?,
@@ -327,7 +351,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_environment_over_file_over_defaults() {
-        let (_dir, path) = file("db = 'file.db'\nbucket = 'of-the-file'\nparallelism = 3\n");
+        let (_dir, path) =
+            file("db = 'file.db'\nbucket = 'of-the-file'\nparallelism = 3\ntraceparent = true\n");
         let flags = Flags { db: Some("flag.db".into()), parallelism: None };
         let env = env(&[("COWORKS_BIZ_DB", "env.db"), ("COWORKS_BIZ_PARALLELISM", "4")]);
         let config = Config::from(flags, &env, &path).unwrap();
@@ -335,6 +360,9 @@ mod tests {
         assert_eq!(config.parallelism, 4);
         assert_eq!(config.bucket, "of-the-file");
         assert_eq!(config.durability, Durability::Step);
+        assert!(config.traceparent);
+        let off = Environment::from(|name| (name == "COWORKS_BIZ_TRACEPARENT").then(|| "off".into()));
+        assert!(!Config::from(Flags::default(), &off, &path).unwrap().traceparent);
     }
 
     #[test]
@@ -348,6 +376,10 @@ mod tests {
         assert_eq!(
             bad(&[("COWORKS_BIZ_DURABILITY", "max")]),
             "COWORKS_BIZ_DURABILITY is `max`; it must be `step`, `run` or `relaxed`"
+        );
+        assert_eq!(
+            bad(&[("COWORKS_BIZ_TRACEPARENT", "yes")]),
+            "COWORKS_BIZ_TRACEPARENT is `yes`; it must be `on` or `off`"
         );
     }
 

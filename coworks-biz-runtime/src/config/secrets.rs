@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::RwLock;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::Environment;
@@ -141,32 +142,106 @@ impl Secrets {
         if known.values.is_empty() || !suspect {
             return None;
         }
-        match serde_json::from_str(json.as_str()) {
-            Ok(value) => find(&value, &known, "$"),
+        let mut search = Search { known: &known, path: "$".to_owned(), found: None };
+        let looked = Here(&mut search).deserialize(&mut serde_json::Deserializer::from_str(json.as_str()));
+        match (looked, search.found) {
+            (_, Some(found)) => Some(found),
+            (Ok(()), None) => None,
             // Nested too deeply to look into: as a text, then.
-            Err(_) => {
-                let inside = known.forms.iter().any(|form| json.as_str().contains(form.as_str()));
-                inside.then(|| "some depth".to_owned())
-            }
+            (Err(_), None) => known.is_in(json.as_str()).then(|| "some depth".to_owned()),
         }
     }
 }
 
-fn find(value: &Value, known: &Known, path: &str) -> Option<String> {
-    match value {
-        Value::String(text) => known.is_in(text).then(|| path.to_owned()),
-        // A secret may be a number, such as a PIN.
-        Value::Number(number) => known.is_in(&number.to_string()).then(|| path.to_owned()),
-        Value::Array(list) => {
-            list.iter().enumerate().find_map(|(index, item)| find(item, known, &format!("{path}[{index}]")))
+/// Looks through JSON and keeps nothing of it, for it may be large.
+struct Search<'a> {
+    known: &'a Known,
+    /// Where it is.
+    path: String,
+    /// The first place with a secret.
+    found: Option<String>,
+}
+
+impl Search<'_> {
+    fn look(&mut self, text: &str) {
+        if self.found.is_none() && self.known.is_in(text) {
+            self.found = Some(self.path.clone());
         }
-        Value::Object(map) => map.iter().find_map(|(key, item)| {
-            if known.is_in(key) {
-                return Some(format!("a key of {path}"));
+    }
+}
+
+/// The value at the place where the search is.
+struct Here<'a, 's>(&'a mut Search<'s>);
+
+impl<'de> DeserializeSeed<'de> for Here<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Here<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    // A secret may be a number, such as a PIN.
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.0.look(&number.to_string());
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.0.look(&number.to_string());
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        self.0.look(&Value::from(number).to_string());
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.look(text);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let length = self.0.path.len();
+        for index in 0_u64.. {
+            self.0.path.push_str(&format!("[{index}]"));
+            let item = list.next_element_seed(Here(&mut *self.0))?;
+            self.0.path.truncate(length);
+            if item.is_none() {
+                break;
             }
-            find(item, known, &format!("{path}.{key}"))
-        }),
-        Value::Null | Value::Bool(_) => None,
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let length = self.0.path.len();
+        while let Some(key) = map.next_key::<String>()? {
+            if self.0.found.is_none() && self.0.known.is_in(&key) {
+                self.0.found = Some(format!("a key of {}", self.0.path));
+            }
+            self.0.path.push('.');
+            self.0.path.push_str(&key);
+            map.next_value_seed(Here(&mut *self.0))?;
+            self.0.path.truncate(length);
+        }
+        Ok(())
     }
 }
 
@@ -262,6 +337,11 @@ mod tests {
         secrets.get("API").unwrap();
         let json = Json::encode(&json!({"a": [1, {"key": "x s3cret\"value y"}]})).unwrap();
         assert_eq!(secrets.find_in(&json).as_deref(), Some("$.a[1].key"));
+        secrets.hide("1234567890");
+        let json = Json::encode(&json!({"a": [true, null, 0.5, -7], "pin": [[], 1234567890]})).unwrap();
+        assert_eq!(secrets.find_in(&json).as_deref(), Some("$.pin[1]"));
+        let json = Json::encode(&json!({"a": {"x1234567890": "1234567890"}})).unwrap();
+        assert_eq!(secrets.find_in(&json).as_deref(), Some("a key of $.a"));
         assert_eq!(secrets.find_in(&Json::encode("a \"quoted\" word").unwrap()), None);
     }
 }

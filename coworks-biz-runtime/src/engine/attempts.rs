@@ -11,9 +11,10 @@ use super::effects::Effect;
 use super::host::{RunHost, Shared};
 use super::live::Live;
 use super::message::{Ended, Message};
+use super::outlook::outlook;
 use crate::run::{Event, Key, State};
 use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write};
-use crate::task::{Attempt, Awaited, End, Wait, attempt};
+use crate::task::{Attempt, Awaited, End, Wait, attempt, log_line};
 use crate::value::{Json, RETURN_VALUE};
 
 /// A list whose end waits until its items are written.
@@ -115,17 +116,23 @@ impl Core {
         let outputs = Arc::clone(&live.outputs);
         let task = live.node(key).task_id;
         let TaskRecord { task_id, map_index, try_number, .. } = record;
+        let mut log = end.log;
         for (key, value) in &xcoms {
             let (task_id, key, value) = (task_id.clone(), key.clone(), value.clone());
             self.writes.push(Write::XCom { run, task_id, map_index, key, value });
         }
-        if !end.log.is_empty() {
-            let piece = LogRecord { task_id, map_index, try_number, records: end.log.clone() };
-            self.writes.push(Write::Log { run, piece });
-        }
         self.effects.push(Effect::Keep { outputs, task, map_index, xcoms });
         self.step(run, Event::Ended(key, end.ending), None);
-        self.announce(run, key, &end.log);
+        if let Some(live) = self.runs.get(&run)
+            && let Some(outlook) = outlook(live, key, end.ending, end.answered)
+        {
+            log.push_str(&log_line(&outlook));
+        }
+        self.announce(run, key, &log);
+        if !log.is_empty() {
+            let piece = LogRecord { task_id, map_index, try_number, records: log };
+            self.writes.push(Write::Log { run, piece });
+        }
         match end.wait {
             Some(Wait { what: Awaited::Object(_), .. }) => self.effects.push(Effect::Watch { run, key }),
             Some(Wait { what: Awaited::Moment, until: Some(until) }) => self.wake(run, key, until),

@@ -205,6 +205,11 @@ impl Live {
         self.notes(key).due_at
     }
 
+    /// When its last attempt ended.
+    pub(super) fn ended(&self, key: Key) -> Option<DateTime<Utc>> {
+        self.notes(key).end_date
+    }
+
     pub(super) fn duration(&self, key: Key) -> Option<std::time::Duration> {
         let notes = self.notes(key);
         (notes.end_date? - notes.start_date?).to_std().ok()

@@ -23,6 +23,7 @@ mod mailbox;
 mod message;
 mod orders;
 mod outbox;
+mod outlook;
 mod past;
 mod refusal;
 mod services;

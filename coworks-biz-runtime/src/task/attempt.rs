@@ -93,6 +93,8 @@ pub struct End {
     pub ending: Ending,
     /// Why it failed, where it did.
     pub error: Option<String>,
+    /// The status of the answer that made it fail, where one did.
+    pub answered: Option<u16>,
     /// What it pushed.
     pub xcoms: Vec<(String, Json)>,
     /// The items of its list, where it is that of a loop: each is the `return_value` at its map index.
@@ -114,6 +116,7 @@ impl End {
         Self {
             ending: Ending::Failed(Retry::AsConfigured),
             error: Some(error.into()),
+            answered: None,
             xcoms: Vec::new(),
             items: Vec::new(),
             wait: None,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Host;
+use super::attempt::Attempt;
 use super::shape::variable;
 use super::upstream::{self, Input};
 use crate::config::Secret;
@@ -52,11 +53,14 @@ impl DagRun {
         format!("{}/{task_id}.{map_index}.{generation}", self.uuid)
     }
 
-    /// Who calls.
-    pub(super) fn identity(&self, task_id: &str, map_index: i32, generation: u32) -> Identity {
+    /// Who calls: the call of a task, made by an attempt of it or of another one.
+    pub(super) fn identity(&self, task_id: &str, attempt: &Attempt) -> Identity {
+        let (map_index, generation) = (attempt.map_index, attempt.generation);
         Identity {
             trace_id: self.trace_id(),
             idempotency_key: self.call_name(task_id, map_index, generation),
+            run: self.uuid.clone(),
+            attempt: format!("{}.{map_index}.{generation}.{}", attempt.node().task_id, attempt.try_number),
         }
     }
 }
@@ -282,7 +286,7 @@ mod tests {
             conf: Json::encode(&()).unwrap(),
         };
         assert_eq!(run.trace_id(), "Root=1-65920080-637773303030303030303031");
-        assert_eq!(run.identity("x.call", -1, 0).idempotency_key, "0193/x.call.-1.0");
+        assert_eq!(run.call_name("x.call", -1, 0), "0193/x.call.-1.0");
     }
 
     #[test]

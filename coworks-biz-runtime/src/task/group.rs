@@ -5,7 +5,7 @@ use super::attempt::{Attempt, Awaited, Outcome, Resume, Side, Wait};
 use super::upstream::inputs;
 use super::{Context, Member};
 use crate::error::{Error, Result};
-use crate::tech::{Answer, Arguments, AsyncCall, Client, Look, Unread, Wanted, read_envelope};
+use crate::tech::{Answer, Arguments, Asked, AsyncCall, Body, Client, Look, Unread, Wanted, read_envelope};
 use crate::value::{Json, Object};
 
 pub(super) struct Group<'a> {
@@ -83,13 +83,13 @@ impl Group<'_> {
                     self.look_late(&asked_now).await?;
                 }
                 let bytes = self.fetch(&asked_now).await?.ok_or_else(|| gone(&asked_now))?;
-                let answer = self.answer(&first, &asked_now, &bytes, self.attempt.last_try)?;
+                let answer = self.answer(&first, &asked_now, bytes, self.attempt.last_try)?;
                 return self.done(&first, answer);
             }
             None => match self.newest(&first).await? {
                 // What an earlier try was refused is the last word only where this one cannot ask.
                 Some((object, bytes)) => {
-                    match self.answer(&first, &object, &bytes, self.attempt.last_try && !self.can_ask()) {
+                    match self.answer(&first, &object, bytes, self.attempt.last_try && !self.can_ask()) {
                         Ok(answer) => return self.done(&first, answer),
                         Err(refused) => refused,
                     }
@@ -107,7 +107,7 @@ impl Group<'_> {
 
     /// The answer that was asked for last, of those that are there. An earlier
     /// try may have failed to read it for reasons of its own.
-    async fn newest(&self, first: &Object) -> Result<Option<(Object, Vec<u8>)>> {
+    async fn newest(&self, first: &Object) -> Result<Option<(Object, Body)>> {
         for asked in (1..self.attempt.nth().max(2)).rev() {
             let object = first.asked_by(asked);
             if let Some(bytes) = self.fetch(&object).await? {
@@ -117,8 +117,8 @@ impl Group<'_> {
         Ok(None)
     }
 
-    async fn fetch(&self, object: &Object) -> Result<Option<Vec<u8>>> {
-        self.services().results().await.read(object).await
+    async fn fetch(&self, object: &Object) -> Result<Option<Body>> {
+        self.services().results().await.read(object, self.call.call.output.as_ref()).await
     }
 
     /// Whether this try of `read` asks again. Before the first one, `call` has asked.
@@ -126,11 +126,13 @@ impl Group<'_> {
         self.attempt.nth() > 1
     }
 
-    fn answer(&self, first: &Object, object: &Object, bytes: &[u8], last_try: bool) -> Result<Answer> {
-        tracing::info!("{} bytes from {object}", bytes.len());
-        let (output, what) = (self.call.call.output.as_ref(), &object.to_string());
-        let log = self.call.call.log_response.then_some(&**self.context.host.secrets());
-        match read_envelope(bytes, &Wanted { output, last_try, what, log }) {
+    fn answer(&self, first: &Object, object: &Object, body: Body, last_try: bool) -> Result<Answer> {
+        tracing::info!("{} bytes from {object}", body.size());
+        let (call, secrets) = (&self.call.call, self.context.host.secrets());
+        let asked = &Asked::stored(call, secrets);
+        let log = call.log_response.then_some(&**secrets);
+        let wanted = Wanted { output: call.output.as_ref(), last_try, asked, stored: Some(object), log };
+        match read_envelope(body, &wanted) {
             Ok(answer) => Ok(answer),
             Err(Unread::Unfit(error)) => Err(error),
             Err(Unread::Refused(error)) => {
@@ -203,8 +205,7 @@ impl Group<'_> {
             }
             None => Arguments::default(),
         };
-        let who =
-            self.attempt.run.identity(self.submit_id(), self.attempt.map_index, self.attempt.generation);
+        let who = self.attempt.run.identity(self.submit_id(), self.attempt);
         // Who asks again waited in the queue for a service that wants to be left alone, until a moment ago.
         self.services().wait_for(&self.call.call.service.address()).await?;
         self.services().submit(&self.call.call, &arguments, &who, object).await

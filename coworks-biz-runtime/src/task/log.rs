@@ -104,6 +104,11 @@ fn record(level: &str, logger: &str, event: &str) -> Map<String, Value> {
     record
 }
 
+/// A line of a log that is not the task's own word.
+pub fn log_line(event: &str) -> String {
+    format!("{}\n", Value::Object(record("info", "coworks_biz", event)))
+}
+
 /// The layer of a `tracing` subscriber that brings records to the attempts they belong to.
 ///
 /// A record belongs to an attempt when it is made in its span: directly, or in

@@ -28,9 +28,9 @@ pub use self::attempt::{Attempt, Awaited, End, Resume, Wait};
 pub use self::callback::{Callback, CallbackEnd, CallbackFunction, Callbacks, callback, finish_callback};
 pub use self::context::{Conf, Context, DagRun, DataInterval, FromContext};
 pub use self::function::{Runner, Work, finish, finish_as, finish_blocking, finish_blocking_as};
-pub use self::log::Capture;
+pub use self::log::{Capture, log_line};
 pub use self::needs::Missing;
-pub use self::perform::{LARGEST_OUTPUT, attempt};
+pub use self::perform::attempt;
 pub use self::shape::{
     Callee, Choice, Items, Takes, item_of, items, list_of, maybe_of, output_of, takes, value, value_of,
 };

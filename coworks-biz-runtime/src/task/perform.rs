@@ -19,10 +19,7 @@ use crate::config::Secrets;
 use crate::dag::Kind;
 use crate::error::{Error, Result};
 use crate::run::Ending;
-use crate::value::{Json, RETURN_VALUE};
-
-/// The largest output of a task, in bytes of JSON.
-pub const LARGEST_OUTPUT: usize = 64 * 1024 * 1024;
+use crate::value::{Json, LARGEST, RETURN_VALUE};
 
 /// How long records of a long attempt stay in memory before the host gets them.
 const LOG_DELAY: Duration = Duration::from_secs(1);
@@ -56,6 +53,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         }
         Ok(outcome)
     });
+    let answered = result.as_ref().err().and_then(Error::status);
     let late = std::mem::take(&mut *side.late.lock().unwrap_or_else(|e| e.into_inner()));
     let (ending, error, outcome) = match result {
         Ok(outcome) => (outcome.ending(), None, outcome),
@@ -67,7 +65,17 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         }
     };
     let Outcome { xcoms, wait, delete, items, .. } = outcome;
-    End { ending, error, xcoms, items: items.unwrap_or_default(), wait, delete, late, log: log.take_all() }
+    End {
+        ending,
+        error,
+        answered,
+        xcoms,
+        items: items.unwrap_or_default(),
+        wait,
+        delete,
+        late,
+        log: log.take_all(),
+    }
 }
 
 async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result<Outcome> {
@@ -89,7 +97,7 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
             if let Some(later) = Outcome::later(host.services(), &call.service) {
                 return Ok(later);
             }
-            let who = attempt.run.identity(context.task_id, attempt.map_index, attempt.generation);
+            let who = attempt.run.identity(context.task_id, attempt);
             let call_it = host.services().call(call, &arguments, &who, attempt.last_try);
             let answer = within(limit, true, call_it).await?;
             outcome.push("cws_name", Json::encode(&call.service.name())?);
@@ -211,11 +219,11 @@ pub(super) fn context(
 
 /// Refuses what must not be stored: a secret, or more than a database should hold.
 fn storable(secrets: &Secrets, key: impl Display, value: &Json) -> Result<()> {
-    if value.as_str().len() > LARGEST_OUTPUT {
+    if value.as_str().len() > LARGEST {
         let size = value.as_str().len() >> 20;
         return Err(Error::fatal(format!(
             "`{key}` has {size} MiB, and a task may pass on {} MiB: store it elsewhere and pass on where",
-            LARGEST_OUTPUT >> 20
+            LARGEST >> 20
         )));
     }
     match secrets.find_in(value) {

@@ -23,10 +23,13 @@ pub(super) async fn poke(
         let wait = Wait { what: Awaited::Moment, until: Some(until.min(end)) };
         return Ok(Outcome { wait: Some(wait), ..Outcome::default() });
     }
-    let mut who = attempt.run.identity(attempt.node().task_id, attempt.map_index, attempt.generation);
+    let mut who = attempt.run.identity(attempt.node().task_id, attempt);
     // Each is a question of its own: a service that knows the key would give the old answer again.
     who.idempotency_key.push_str(&format!(".{}", clock.now().timestamp_micros()));
-    let answer = services.call(&sensor.call, arguments, &who, false).await;
+    // What looks at the answer wants it, also where nobody takes it.
+    let any = Type::of::<serde_json::Value>();
+    let output = sensor.call.output.as_ref().or(sensor.until.is_some().then_some(&any));
+    let answer = services.call_for(output, &sensor.call, arguments, &who, false).await;
     let (reason, not_before) = match judge(sensor, answer)? {
         Verdict::Yes(answer) => {
             let mut outcome = Outcome::default();

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::Service;
 use crate::error::Result;
 use crate::value::{Json, Type};
@@ -64,6 +66,24 @@ pub struct Identity {
     pub trace_id: String,
     /// The `Idempotency-Key` of the call.
     pub idempotency_key: String,
+    /// The name of the run in the world, a UUID.
+    pub run: String,
+    /// The attempt that calls, in its run.
+    pub attempt: String,
+}
+
+impl Identity {
+    /// The `traceparent` (W3C): the trace is the run, and its parent is another one for each attempt.
+    pub(super) fn traceparent(&self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hash = |text: &str| hex(&Sha256::digest(text));
+        let trace = match uuid::Uuid::try_parse(&self.run) {
+            Ok(uuid) => hex(uuid.as_bytes()),
+            Err(_) => hash(&self.run)[..32].to_owned(),
+        };
+        let parent = hash(&format!("{} {}", self.idempotency_key, self.attempt));
+        format!("00-{trace}-{}-01", &parent[..16])
+    }
 }
 
 /// An HTTP verb.
@@ -132,5 +152,20 @@ mod tests {
     #[test]
     fn a_literal_token_is_not_printed() {
         assert_eq!(format!("{:?}", Token::Literal("token")), "Literal(***)");
+    }
+
+    #[test]
+    fn a_trace_is_the_run_and_its_parent_the_attempt() {
+        let of = |run: &str, attempt: &str| {
+            let (run, attempt) = (run.to_owned(), attempt.to_owned());
+            Identity { trace_id: String::new(), idempotency_key: "k".into(), run, attempt }.traceparent()
+        };
+        let one = of("01890a5d-ac96-774b-bcce-b302099a8057", "x.-1.0.1");
+        let (trace, parent) = (&one[..36], &one[36..52]);
+        assert_eq!((trace, &one[52..]), ("00-01890a5dac96774bbcceb302099a8057-", "-01"));
+        assert!(parent.bytes().all(|b| b.is_ascii_hexdigit()), "{one}");
+        let two = of("01890a5d-ac96-774b-bcce-b302099a8057", "x.-1.0.2");
+        assert!(two.starts_with(trace) && two[36..52] != *parent, "{two}");
+        assert_eq!(of("no uuid", "x").len(), one.len());
     }
 }

@@ -7,19 +7,18 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
 
+use super::asked::{Asked, CONNECT_TIMEOUT, Origin};
 use super::directory::{Directory, Found};
 use super::guard::Guard;
+use super::intake::{Body, Intake, Want};
 use super::reply::{self, Answer, Raw, Wanted, kept};
 use super::request::{Headers, Target};
-use super::service::{Profile, api_url};
+use super::service::{Profile, api_url, without_credentials};
 use super::{Address, Arguments, Call, Given, Identity, Method, Service, Token};
 use crate::clock::Clock;
 use crate::config::{Config, Secret, Secrets, secret};
 use crate::error::{Error, Result, chain};
-use crate::value::Object;
-
-/// The largest answer that is taken, in bytes.
-const LARGEST: usize = 64 * 1024 * 1024;
+use crate::value::{Object, Type};
 
 /// No longer a call that is under way waits for a service that wants to be left alone.
 const LONGEST_IN_PLACE: Duration = Duration::from_secs(5);
@@ -28,7 +27,7 @@ const LONGEST_IN_PLACE: Duration = Duration::from_secs(5);
 pub(crate) fn http(config: &Config) -> Result<reqwest::Client> {
     let mut http = reqwest::Client::builder()
         .user_agent(concat!("coworks-biz/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(10))
+        .connect_timeout(CONNECT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::custom(redirect))
         .referer(false);
     if !config.proxy {
@@ -43,6 +42,9 @@ pub struct Client {
     http: reqwest::Client,
     gateway: Option<String>,
     bucket: String,
+    traced: bool,
+    /// The variables that name a proxy.
+    proxies: Vec<&'static str>,
     directory: Directory,
     guard: Guard,
     secrets: Arc<Secrets>,
@@ -60,6 +62,8 @@ impl Client {
             http,
             gateway: config.gateway_url.clone(),
             bucket: config.bucket.clone(),
+            traced: config.traceparent,
+            proxies: if config.proxy { config.proxies.clone() } else { Vec::new() },
             guard: Guard::default(),
             secrets: Arc::clone(&config.secrets),
             clock: config.clock.clone(),
@@ -111,10 +115,23 @@ impl Client {
         who: &Identity,
         last_try: bool,
     ) -> Result<Answer> {
-        let (what, received) = self.exchange(call, arguments, who, None).await?;
-        let wanted = Wanted { output: call.output.as_ref(), last_try, what: &what, log: None };
-        let answer = received.raw().answer(&wanted)?;
-        tracing::info!("{} with {} bytes", received.status, received.body.len());
+        self.call_for(call.output.as_ref(), call, arguments, who, last_try).await
+    }
+
+    /// The same for an output of this type, whatever that of the call is.
+    pub(crate) async fn call_for(
+        &self,
+        output: Option<&Type>,
+        call: &Call,
+        arguments: &Arguments,
+        who: &Identity,
+        last_try: bool,
+    ) -> Result<Answer> {
+        let (asked, received) = self.exchange(call, arguments, who, output, None).await?;
+        let (status, size) = (received.status, received.body.size());
+        let wanted = Wanted { output, last_try, asked: &asked, stored: None, log: None };
+        let answer = received.answer(&wanted)?;
+        tracing::info!("{status} with {size} bytes");
         Ok(answer)
     }
 
@@ -126,9 +143,11 @@ impl Client {
         who: &Identity,
         result: &Object,
     ) -> Result<()> {
-        let (what, received) = self.exchange(call, arguments, who, Some(result)).await?;
-        received.raw().answer(&Wanted { output: None, last_try: false, what: &what, log: None })?;
-        tracing::info!("accepted with {}", received.status);
+        let (asked, received) = self.exchange(call, arguments, who, None, Some(result)).await?;
+        let status = received.status;
+        let wanted = Wanted { output: None, last_try: false, asked: &asked, stored: None, log: None };
+        received.answer(&wanted)?;
+        tracing::info!("accepted with {status}");
         Ok(())
     }
 
@@ -139,23 +158,24 @@ impl Client {
         call: &Call,
         arguments: &Arguments,
         who: &Identity,
+        output: Option<&Type>,
         result: Option<&Object>,
-    ) -> Result<(String, Received)> {
+    ) -> Result<(Asked, Received)> {
         let profile = call.service.profile();
         let mut place = self.place(&profile.address).await?;
         let mut again = false;
         loop {
-            let (what, request) = self.request(call, arguments, who, result, &profile, &place)?;
-            tracing::info!("{what}");
+            let (asked, request) = self.request(call, arguments, who, result, &profile, &place)?;
+            tracing::info!("{asked}");
             if let Some(object) = result {
                 tracing::debug!("the answer goes to {object}");
             }
-            let received = self.send(request, &what).await;
+            let received = send(request, &asked, output).await;
             self.heed(&profile.address, &received);
             if let (true, Ok(Received { status, body, .. })) = (call.log_response, &received) {
-                reply::tell(*status, body, &self.secrets);
+                reply::tell(*status, body.size(), body.beginning(), &self.secrets);
             }
-            let Place::Found(found) = &place else { return Ok((what, received?)) };
+            let Place::Found(found) = &place else { return Ok((asked, received?)) };
             let refused = matches!(received, Ok(Received { status: 401 | 403, .. }));
             if refused || received.is_err() {
                 self.directory.forget(found);
@@ -172,7 +192,7 @@ impl Client {
                     Ok(_) | Err(_) => {}
                 }
             }
-            return Ok((what, received?));
+            return Ok((asked, received?));
         }
     }
 
@@ -224,14 +244,14 @@ impl Client {
         result: Option<&Object>,
         profile: &Profile,
         place: &Place,
-    ) -> Result<(String, RequestBuilder)> {
+    ) -> Result<(Asked, RequestBuilder)> {
         let secrets = &self.secrets;
         let path = arguments.path.as_deref().unwrap_or(call.path);
         let Target { url, shown } = Target::new(place.url(), path, &arguments.query, secrets)?;
         let method = reqwest::Method::from_bytes(call.method.as_str().as_bytes())
             .map_err(|e| Error::fatal(format!("{}: {e}", call.method)))?;
         let content_type = arguments.body.as_ref().map_or("application/json", |body| body.content_type);
-        let mut headers = Headers::of_call(call.accept, content_type, who)?;
+        let mut headers = Headers::of_call(call.accept, content_type, who, self.traced)?;
         headers.extend(&profile.headers, secrets)?;
         headers.extend(&arguments.headers, secrets)?;
         let of_call = match (&arguments.token, call.token) {
@@ -241,6 +261,8 @@ impl Client {
             (None, Token::Secret(name)) => Some(secret(name).into()),
             (None, Token::OfService) => profile.token.clone().or_else(|| place.token()),
         };
+        let origin =
+            Origin::of(arguments.token.as_ref(), call, profile.token.is_some(), place.token().is_some());
         if let Some(token) = of_call {
             headers.authorize(&token.resolve(secrets)?.text, secrets)?;
         }
@@ -254,33 +276,36 @@ impl Client {
             // There are gateways that answer 411 where it is not said.
             (None, _) => request.header(CONTENT_LENGTH, 0),
         };
-        Ok((format!("{} {shown}", call.method), request))
+        let asked = Asked::new(format!("{} {shown}", call.method), call, result.is_some(), secrets)
+            .of(&profile.address, place.found())
+            .with(origin, content_type)
+            .by(&self.proxies);
+        Ok((asked, request))
     }
+}
 
-    async fn send(&self, request: RequestBuilder, what: &str) -> Result<Received> {
-        // The error's own text repeats the URL, which `what` has told.
-        let fault = |e: reqwest::Error| {
-            // What cannot even be written down will not be better next time.
-            let hopeless = e.is_builder() || e.is_redirect();
-            let text = format!("{what} got no answer: {}", chain(&e.without_url()));
-            if hopeless { Error::fatal(text) } else { Error::msg(text) }
-        };
-        let mut response = request.send().await.map_err(fault)?;
-        let status = response.status().as_u16();
-        let retry_after = retry_after(&response);
-        let headers = response.headers().iter();
-        let headers = kept(
-            headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into())),
-        );
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(fault)? {
-            if body.len() + chunk.len() > LARGEST {
-                return Err(Error::fatal(format!("{what} answered with more than {} MiB", LARGEST >> 20)));
-            }
-            body.extend_from_slice(&chunk);
+/// Sends a request, and takes in as much of the answer as the output wants.
+async fn send(request: RequestBuilder, asked: &Asked, output: Option<&Type>) -> Result<Received> {
+    let mut response = request.send().await.map_err(|e| asked.fault(e, None))?;
+    let status = response.status().as_u16();
+    let retry_after = retry_after(&response);
+    let headers = response.headers().iter();
+    let headers =
+        kept(headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into())));
+    let too_large = |e| Error::fatal(format!("{asked} answered {status} with {e}"));
+    let want = Want::of(status, output);
+    let mut body = Intake::new(want, response.content_length()).map_err(too_large)?;
+    // Who refuses has said why; what else he says, or does not, changes nothing.
+    let refused = status >= 400 && want == Want::Nothing;
+    while !(refused && body.has_begun()) {
+        match response.chunk().await {
+            Ok(Some(piece)) => body.push(&piece).map_err(too_large)?,
+            Ok(None) => break,
+            Err(_) if refused => break,
+            Err(e) => return Err(asked.fault(e, Some(status))),
         }
-        Ok(Received { status, headers, retry_after, body })
     }
+    Ok(Received { status, headers, retry_after, body: body.finish() })
 }
 
 /// Where a service is: by its own address, or as the directory says.
@@ -304,6 +329,14 @@ impl Place {
             Self::Found(found) => found.token.clone().map(Given::Hidden),
         }
     }
+
+    /// Where the directory says that it is, where it was asked.
+    fn found(&self) -> Option<String> {
+        match self {
+            Self::Known(_) => None,
+            Self::Found(found) => Some(without_credentials(&found.url).into_owned()),
+        }
+    }
 }
 
 /// An answer as it came.
@@ -312,13 +345,13 @@ struct Received {
     status: u16,
     headers: reply::Headers,
     retry_after: Option<Duration>,
-    body: Vec<u8>,
+    body: Body,
 }
 
 impl Received {
-    fn raw(&self) -> Raw<'_> {
+    fn answer(self, wanted: &Wanted<'_>) -> Result<Answer> {
         let Self { status, headers, retry_after, body } = self;
-        Raw { status: *status, headers, retry_after: *retry_after, body }
+        Raw { status, headers: &headers, retry_after, body }.answer(wanted)
     }
 }
 

@@ -10,10 +10,11 @@ use reqwest::Url;
 use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
+use super::asked::why;
 use super::path::segment;
 use super::reply::transient;
 use crate::config::{self, Secret, Secrets};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Result};
 use crate::value::excerpt;
 
 /// How long a service that was found is not looked up again: a run is seldom longer, and a
@@ -22,6 +23,9 @@ const KEPT: Duration = Duration::from_secs(600);
 
 /// How long a lookup may take. A gateway answers by itself after 29 s.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// The largest answer of a directory, in bytes: an address and a token.
+const LARGEST: usize = 1 << 20;
 
 /// The services that were found. They are kept for the process, for ten minutes at most, and until
 /// one answers 401 or 403, or cannot be reached.
@@ -154,12 +158,20 @@ impl At {
             request = request.header(name, value.expose());
         }
         let fault = |e: reqwest::Error| {
-            let text = format!("{what} could not be asked for {who}: {}", chain(&e.without_url()));
-            Error::msg(text)
+            let hopeless = e.is_builder() || e.is_redirect();
+            let text = format!("{what} could not be asked for {who}: {}", why(&e.without_url(), LONGEST, ""));
+            if hopeless { Error::fatal(text) } else { Error::msg(text) }
         };
-        let response = request.send().await.map_err(fault)?;
+        let mut response = request.send().await.map_err(fault)?;
         let status = response.status().as_u16();
-        let body = response.bytes().await.map_err(fault)?;
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(fault)? {
+            body.extend_from_slice(&piece);
+            if body.len() > LARGEST {
+                let most = LARGEST >> 20;
+                return Err(Error::fatal(format!("{what} answered for {who} with more than {most} MiB")));
+            }
+        }
         let told = || match String::from_utf8_lossy(&body).trim() {
             "" => format!("it answered {status}"),
             text => format!("it answered {status}: {}", excerpt(text, 200)),

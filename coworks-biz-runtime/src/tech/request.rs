@@ -61,7 +61,7 @@ pub(super) struct Headers(pub(super) HeaderMap);
 
 impl Headers {
     /// What every call says.
-    pub(super) fn of_call(accept: &str, content_type: &str, who: &Identity) -> Result<Self> {
+    pub(super) fn of_call(accept: &str, content_type: &str, who: &Identity, traced: bool) -> Result<Self> {
         let mut headers = Self::default();
         for (name, value) in [
             ("accept", accept),
@@ -70,6 +70,9 @@ impl Headers {
             ("idempotency-key", &who.idempotency_key),
         ] {
             headers.insert(name, value, false)?;
+        }
+        if traced {
+            headers.insert("traceparent", &who.traceparent(), false)?;
         }
         Ok(headers)
     }
@@ -156,8 +159,14 @@ mod tests {
 
     #[test]
     fn headers_that_are_given_win_but_for_the_token() {
-        let who = Identity { trace_id: "t".into(), idempotency_key: "i".into() };
-        let mut headers = Headers::of_call("application/json", "application/json", &who).unwrap();
+        let who = Identity {
+            trace_id: "t".into(),
+            idempotency_key: "i".into(),
+            run: "r".into(),
+            attempt: "a".into(),
+        };
+        let mut headers = Headers::of_call("application/json", "application/json", &who, false).unwrap();
+        assert!(!headers.0.contains_key("traceparent"));
         let given = [
             ("Content-Type".to_owned(), "text/csv".into()),
             ("authorization".to_owned(), "mine".into()),

@@ -12,12 +12,10 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
 use super::DEFAULT_REGION;
+use super::intake::{Body, Intake, Want};
 use crate::config::S3;
 use crate::error::{Error, Result, chain};
-use crate::value::Object;
-
-/// The largest result that is taken, in bytes.
-const LARGEST: i64 = 64 * 1024 * 1024;
+use crate::value::{Object, Type};
 
 /// A connection to S3.
 #[derive(Debug)]
@@ -149,9 +147,9 @@ impl Results {
         }
     }
 
-    /// The object's bytes; `None` when it is not there, as far as S3 says.
-    pub async fn read(&self, object: &Object) -> Result<Option<Vec<u8>>> {
-        let got = match self.client.get_object().bucket(&object.bucket).key(&object.key).send().await {
+    /// What the object holds, for an output of this type; `None` when it is not there, as far as S3 says.
+    pub async fn read(&self, object: &Object, output: Option<&Type>) -> Result<Option<Body>> {
+        let mut got = match self.client.get_object().bucket(&object.bucket).key(&object.key).send().await {
             Ok(got) => got,
             Err(e) if status(&e) == Some(404) => return Ok(None),
             Err(e) if status(&e) == Some(403) => {
@@ -160,11 +158,19 @@ impl Results {
             }
             Err(e) => return Err(fault(&object.to_string(), &e)),
         };
-        if got.content_length().is_some_and(|length| length > LARGEST) {
-            return Err(Error::fatal(format!("{object} is larger than {} MiB, and is kept", LARGEST >> 20)));
+        let too_large = |e| Error::fatal(format!("{object} holds {e}. The object is kept"));
+        let size = got.content_length().and_then(|size| u64::try_from(size).ok());
+        let mut body = Intake::new(Want::of_object(output), size).map_err(too_large)?;
+        let mut taken = 0;
+        while let Some(piece) = got.body.next().await {
+            let piece = piece.map_err(|e| {
+                let of = size.map(|size| format!(" of {size}")).unwrap_or_default();
+                Error::msg(format!("{object} broke off after {taken}{of} bytes: {}", chain(&e)))
+            })?;
+            taken += piece.len();
+            body.push(&piece).map_err(too_large)?;
         }
-        let body = got.body.collect().await.map_err(|e| Error::msg(format!("{object} broke off: {e}")))?;
-        Ok(Some(body.to_vec()))
+        Ok(Some(body.finish()))
     }
 
     /// Stores an object: what a service does with its answer.

@@ -2,6 +2,7 @@
 
 mod reply;
 mod shape;
+mod skim;
 
 use std::any::TypeId;
 use std::fmt;
@@ -19,6 +20,9 @@ use crate::error::{Error, Result};
 
 /// The XCom key under which a task's own output is stored.
 pub const RETURN_VALUE: &str = "return_value";
+
+/// The largest value, in bytes of its JSON: what a task may pass on, and so what is taken of an answer.
+pub const LARGEST: usize = 64 << 20;
 
 /// A type that can pass from one task to another.
 ///
@@ -63,6 +67,9 @@ impl TaskReturn for () {
     }
 }
 
+/// The beginning of a text, as many characters of it as a message shows.
+pub(crate) type Cut<'a> = &'a dyn Fn(&str, usize) -> String;
+
 /// One JSON value as text, cheap to clone: what is stored and handed on.
 ///
 /// ```
@@ -74,14 +81,14 @@ impl TaskReturn for () {
 /// # Ok::<(), coworks_biz_runtime::error::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Json(Arc<str>);
+pub struct Json(Arc<String>);
 
 impl Json {
     /// The JSON of a value. Fails on what JSON cannot hold, such as a map whose keys are no strings.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         let text =
             serde_json::to_string(value).map_err(|e| Error::fatal(format!("the output is no JSON: {e}")))?;
-        Ok(Self(text.into()))
+        Ok(Self(Arc::new(text)))
     }
 
     /// What a task pushes as `return_value`: the JSON of its output, nothing for `()`.
@@ -93,16 +100,19 @@ impl Json {
     }
 
     /// Takes text that is known to be JSON, such as a stored XCom.
-    pub(crate) fn from_stored(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
+    pub(crate) fn from_stored(text: impl Into<String>) -> Self {
+        Self(Arc::new(text.into()))
     }
 
     /// The value as `T`. The error names `T` and what was found where; no retry can mend it.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.0).map_err(|e| {
-            let name = std::any::type_name::<T>();
-            Error::fatal(format!("this is no `{name}`: {e} in {}", excerpt(&self.0, 120)))
-        })
+        self.decode_as(std::any::type_name::<T>(), &excerpt)
+    }
+
+    /// The value as `T`, which messages call `name`. What was found there is as long as `cut` leaves it.
+    fn decode_as<T: DeserializeOwned>(&self, name: &str, cut: Cut) -> Result<T> {
+        serde_json::from_str(&self.0)
+            .map_err(|e| Error::fatal(format!("this is no `{name}`: {e} in {}", cut(&self.0, 120))))
     }
 
     /// The JSON text.
@@ -194,7 +204,7 @@ impl fmt::Display for Object {
 pub struct Type {
     shape: fn() -> Shape,
     name: fn() -> &'static str,
-    decode: fn(&Json) -> Result<()>,
+    decode: fn(&Json, Cut) -> Result<()>,
 }
 
 impl Type {
@@ -203,7 +213,7 @@ impl Type {
         Self {
             shape: Shape::of::<T>,
             name: std::any::type_name::<T>,
-            decode: |json| json.decode::<T>().map(drop),
+            decode: |json, cut| json.decode_as::<T>(std::any::type_name::<T>(), cut).map(drop),
         }
     }
 
@@ -222,9 +232,22 @@ impl Type {
         (self.name)()
     }
 
-    /// Refuses JSON that is no such value, so that a wrong answer fails the task it came to.
+    /// Refuses JSON that is no such value.
     pub fn check(&self, json: &Json) -> Result<()> {
-        (self.decode)(json)
+        (self.decode)(json, &excerpt)
+    }
+
+    /// Refuses the body of an answer that is no such value, so that a wrong one fails the task it came to.
+    pub(crate) fn check_body(&self, status: u16, body: &Json, cut: Cut) -> Result<()> {
+        let shape = self.shape();
+        match (shape.body, shape.reply) {
+            // They were made of what came, whatever it was.
+            (Content::Bytes | Content::Nothing, _) => Ok(()),
+            (Content::Text, _) => body.decode_as::<skim::Text>(self.name(), cut).map(drop),
+            (Content::Any, _) if shape.loose => body.decode_as::<skim::Anything>(self.name(), cut).map(drop),
+            (Content::Any, true) => (self.decode)(&assemble(status, Some(body), None), cut),
+            (Content::Any, false) => (self.decode)(body, cut),
+        }
     }
 }
 

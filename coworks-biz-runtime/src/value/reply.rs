@@ -8,7 +8,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::shape::Content;
+use super::shape::reply_name;
 use super::{Json, excerpt};
 
 /// The answer of a service, for who decides what a refusal means: the type of a call's output
@@ -96,13 +96,13 @@ impl<T: Serialize + 'static> Serialize for Reply<T> {
             Self::NoContent => Tagged::NoContent,
             Self::Failure(failure) => Tagged::Failure(failure),
         };
-        serializer.serialize_newtype_struct(Content::of::<T>().reply_name(), &tagged)
+        serializer.serialize_newtype_struct(reply_name::<T>(), &tagged)
     }
 }
 
 impl<'de, T: Deserialize<'de> + 'static> Deserialize<'de> for Reply<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_newtype_struct(Content::of::<T>().reply_name(), ReplyVisitor(PhantomData))
+        deserializer.deserialize_newtype_struct(reply_name::<T>(), ReplyVisitor(PhantomData))
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Shape {
     pub(crate) reply: bool,
     /// What becomes of the body.
     pub(crate) body: Content,
+    /// Whether any JSON will do.
+    pub(crate) loose: bool,
 }
 
 /// What becomes of a body.
@@ -33,10 +35,30 @@ pub(crate) enum Content {
 impl Shape {
     /// What `T` wants.
     pub(crate) fn of<T: DeserializeOwned + 'static>() -> Self {
-        match reply::<T>() {
-            Some(body) => Self { reply: true, body },
-            None => Self { reply: false, body: Content::of::<T>() },
-        }
+        let (reply, body, loose) = match asked::<T>(Probe { in_lists: false }) {
+            Some((body, loose)) => (true, body, loose),
+            None => (false, Content::of::<T>(), is_loose::<T>()),
+        };
+        Self { reply, body, loose }
+    }
+}
+
+fn is_loose<T: 'static>() -> bool {
+    TypeId::of::<T>() == TypeId::of::<serde_json::Value>()
+}
+
+/// The name under which a reply asks for itself. No other type has it.
+pub(super) fn reply_name<T: 'static>() -> &'static str {
+    name_of(Content::of::<T>(), is_loose::<T>())
+}
+
+const fn name_of(content: Content, loose: bool) -> &'static str {
+    match content {
+        Content::Any if loose => "$coworks_biz::Reply<Value>",
+        Content::Any => "$coworks_biz::Reply<_>",
+        Content::Text => "$coworks_biz::Reply<String>",
+        Content::Bytes => "$coworks_biz::Reply<Bytes>",
+        Content::Nothing => "$coworks_biz::Reply<()>",
     }
 }
 
@@ -51,24 +73,6 @@ impl Content {
             _ => Self::Any,
         }
     }
-
-    /// The name under which a reply with this content asks for itself. No other type has it.
-    pub(super) const fn reply_name(self) -> &'static str {
-        match self {
-            Self::Any => "$coworks_biz::Reply<_>",
-            Self::Text => "$coworks_biz::Reply<String>",
-            Self::Bytes => "$coworks_biz::Reply<Bytes>",
-            Self::Nothing => "$coworks_biz::Reply<()>",
-        }
-    }
-}
-
-/// What a reply wants of the body; `None` where `T` is none, nor an `Option` of one.
-///
-/// Types of all kinds are `Output`, so that no trait can tell a reply from others. But
-/// each says by which name it wants to be deserialized, also to a deserializer that has nothing.
-pub(crate) fn reply<T: DeserializeOwned>() -> Option<Content> {
-    asked::<T>(Probe { in_lists: false })
 }
 
 /// Whether `T` is a reply, an `Option` of one, or a list of such.
@@ -76,11 +80,16 @@ pub(crate) fn has_replies<T: DeserializeOwned>() -> bool {
     asked::<T>(Probe { in_lists: true }).is_some()
 }
 
-fn asked<T: DeserializeOwned>(probe: Probe) -> Option<Content> {
+/// What a reply wants of the body, and whether any JSON will do; `None` where `T` is none, nor an
+/// `Option` of one.
+///
+/// Types of all kinds are `Output`, so that no trait can tell a reply from others. But
+/// each says by which name it wants to be deserialized, also to a deserializer that has nothing.
+fn asked<T: DeserializeOwned>(probe: Probe) -> Option<(Content, bool)> {
     let asked = T::deserialize(probe).err()?.0?;
-    [Content::Any, Content::Text, Content::Bytes, Content::Nothing]
-        .into_iter()
-        .find(|content| content.reply_name() == asked)
+    let kinds =
+        [Content::Any, Content::Text, Content::Bytes, Content::Nothing].map(|content| (content, false));
+    kinds.into_iter().chain([(Content::Any, true)]).find(|&(content, loose)| name_of(content, loose) == asked)
 }
 
 /// Has nothing, and hears by which name a type asks.
@@ -155,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_known_from_its_type_alone() {
-        let shape = |reply, body| Shape { reply, body };
+        let shape = |reply, body| Shape { reply, body, loose: false };
         assert_eq!(Shape::of::<Reply<Vec<u8>>>(), shape(true, Content::Any));
         assert_eq!(Shape::of::<Reply<String>>(), shape(true, Content::Text));
         assert_eq!(Shape::of::<Reply<Bytes>>(), shape(true, Content::Bytes));
@@ -165,7 +174,10 @@ mod tests {
         assert!(has_replies::<Vec<Reply<u8>>>() && has_replies::<Vec<Option<Reply<()>>>>());
         assert!(has_replies::<Option<Reply<u8>>>());
         assert!(!has_replies::<Vec<u8>>() && !has_replies::<Vec<Vec<Reply<u8>>>>());
-        assert_eq!(Shape::of::<serde_json::Value>(), shape(false, Content::Any));
+        let loose = |reply| Shape { reply, body: Content::Any, loose: true };
+        assert_eq!(Shape::of::<serde_json::Value>(), loose(false));
+        assert_eq!(Shape::of::<Reply<serde_json::Value>>(), loose(true));
+        assert_eq!(Shape::of::<Option<Reply<serde_json::Value>>>(), loose(true));
         assert_eq!(Shape::of::<String>(), shape(false, Content::Text));
         assert_eq!(Shape::of::<()>(), shape(false, Content::Nothing));
     }

@@ -44,7 +44,8 @@ async fn a_call_that_was_accepted_is_answered_also_by_a_later_process() {
     while results.look(&object).await.unwrap() != Look::There {
         tokio::task::yield_now().await;
     }
-    let stored = String::from_utf8(results.read(&object).await.unwrap().unwrap()).unwrap();
+    let stored =
+        String::from_utf8(results.read(&object, None).await.unwrap().unwrap().into_bytes().unwrap()).unwrap();
     assert!(stored.contains("\"body\":\"got this\""), "{stored}");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }

@@ -56,5 +56,6 @@ fn call(method: Method, service: Service, token: Token) -> Call {
 }
 
 fn who() -> Identity {
-    Identity { trace_id: "Root=1-0-0".into(), idempotency_key: "uuid/x.-1.0".into() }
+    let (trace_id, idempotency_key) = ("Root=1-0-0".into(), "uuid/x.-1.0".into());
+    Identity { trace_id, idempotency_key, run: "uuid".into(), attempt: "x.-1.0.1".into() }
 }
