@@ -1,21 +1,31 @@
 //! A hundred thousand answers that are waited for, in one process.
 //!
-//! `cargo bench --bench waiting`: a run sends as many asynchronous calls to a service of another process, with a
-//! real S3 server in it. First nothing comes for a while, and what waiting costs is measured; then answers come one
-//! by one, and how late each is noticed; in the end all the others. `-- 1000` waits for fewer.
+//! `cargo bench --bench waiting`: a run sends as many asynchronous calls to a service of another process, which leaves
+//! its answers in a real S3 server. First nothing comes for a while, and what waiting costs is measured; then answers
+//! come one by one, and how late each is noticed; in the end all the others. `-- 1000` waits for fewer. The server is
+//! SeaweedFS where `WEED` names its binary, else the one of `--local`, which is slow with many objects.
 
+use std::io::BufRead;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use coworks_biz::__runtime::tech::Results;
 use coworks_biz::config::{Config, Durability, Environment, Flags, S3, S3Server, Secret};
 use coworks_biz::engine::{Answer, Engine, Mode, Order, Trigger, Waiting};
-use coworks_biz::local::axum::extract;
-use coworks_biz::local::{RunState, Service, Services};
+use coworks_biz::local::axum::http::HeaderMap;
+use coworks_biz::local::axum::routing::get;
+use coworks_biz::local::axum::{self, Router, extract};
+use coworks_biz::local::{RunState, Services};
 use coworks_biz::prelude::*;
 use coworks_biz::store::Reader;
-use coworks_biz::value::Json;
+use coworks_biz::value::{Json, Object};
 use coworks_biz::{Biz, Error};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+const BUCKET: &str = "answers";
 
 /// For so long nothing comes.
 const CALM: Duration = Duration::from_secs(60);
@@ -42,22 +52,45 @@ fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match arguments.first().map(String::as_str) {
-        Some("serve") => runtime.block_on(serve(Path::new(&arguments[1]))),
+        Some("s3") => runtime.block_on(s3(Path::new(&arguments[1]))),
+        Some("gateway") => {
+            let [_, endpoint, access_key, secret_key] = &arguments[..] else { panic!("{arguments:?}") };
+            let (endpoint, access_key) = (endpoint.clone(), access_key.clone());
+            let server = S3Server { endpoint, access_key, secret_key: Secret::new(secret_key) };
+            runtime.block_on(gateway(S3 { server: Some(server), path_style: true }));
+        }
         count => runtime.block_on(wait(count.map_or(100_000, |count| count.parse().unwrap()))).unwrap(),
     }
 }
 
-/// The other process: a service that answers at the moment it is told, with that moment.
-async fn serve(dir: &Path) {
-    let oracle = |extract::Path(at): extract::Path<u64>| async move {
-        tokio::time::sleep(Duration::from_millis(at.saturating_sub(now()))).await;
-        extract::Json(now())
-    };
-    let services = Services::new().with(Service::new("oracle").get("/at/{at}", oracle));
-    let local = services.start(dir, "answers").await.unwrap();
+/// Another process: an S3 server.
+async fn s3(dir: &Path) {
+    let local = Services::new().start(dir, BUCKET).await.unwrap();
     let s3 = local.s3();
-    println!("{} {} {} {}", local.gateway_url(), s3.endpoint, s3.access_key, s3.secret_key.expose());
+    println!("{} {} {}", s3.endpoint, s3.access_key, s3.secret_key.expose());
     std::future::pending::<()>().await;
+}
+
+/// Another process: a gateway and its service, which answers at the moment that it is told with that moment.
+async fn gateway(s3: S3) {
+    let results = Arc::new(Results::connect(&s3).await);
+    let few = Arc::new(Semaphore::new(64));
+    let accept = move |extract::Path(at): extract::Path<u64>, headers: HeaderMap| {
+        let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+        let object = Object { bucket: header("X-CWS-S3Bucket"), key: header("X-CWS-S3Key") };
+        let (results, few) = (Arc::clone(&results), Arc::clone(&few));
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(at.saturating_sub(now()))).await;
+            let _one = few.acquire().await.unwrap();
+            let answer = json!({ "statusCode": 200, "headers": {}, "body": now(), "isBase64Encoded": false });
+            results.write(&object, answer.to_string().into_bytes()).await.unwrap();
+        });
+        std::future::ready(())
+    };
+    let app = Router::new().route("/{api}/{stage}/at/{at}", get(accept));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    println!("http://{}/{{api_id}}", listener.local_addr().unwrap());
+    axum::serve(listener, app).await.unwrap();
 }
 
 struct Server(Child);
@@ -69,23 +102,64 @@ impl Drop for Server {
     }
 }
 
-fn server(dir: &Path, config: &mut Config) -> Server {
-    use std::io::BufRead;
+/// Starts this program once more, and gives what it says first.
+fn server(arguments: &[&str]) -> (Server, String) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let mut child = command.arg("serve").arg(dir).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     std::io::BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let [gateway, endpoint, access_key, secret_key] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-        panic!("the server says {line:?}")
-    };
-    config.gateway_url = Some(gateway.into());
-    let server = S3Server {
-        endpoint: endpoint.into(),
-        access_key: access_key.into(),
-        secret_key: Secret::new(secret_key),
-    };
-    config.s3 = S3 { server: Some(server), path_style: true };
-    Server(child)
+    (Server(child), line.trim().to_owned())
+}
+
+/// Starts SeaweedFS with a bucket.
+async fn weed(binary: &str, dir: &Path) -> (Server, S3Server) {
+    let sockets: Vec<_> = (0..8).map(|_| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
+    let ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
+    drop(sockets);
+    let config = dir.join("s3.json");
+    let (access_key, secret_key) = ("bench", "bench-secret");
+    let credentials = json!([{ "accessKey": access_key, "secretKey": secret_key }]);
+    let identity = json!({ "name": "bench", "actions": ["Admin"], "credentials": credentials });
+    std::fs::write(&config, json!({ "identities": [identity] }).to_string()).unwrap();
+    let flags = [
+        "master",
+        "master.port.grpc",
+        "volume",
+        "volume.port.grpc",
+        "filer",
+        "filer.port.grpc",
+        "s3",
+        "s3.port.grpc",
+    ];
+    let flags = flags.iter().zip(&ports).map(|(flag, port)| match flag.contains('.') {
+        true => format!("-{flag}={port}"),
+        false => format!("-{flag}.port={port}"),
+    });
+    let child = Command::new(binary)
+        .args([
+            "server",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-volume.max=100",
+            "-master.volumeSizeLimitMB=64",
+        ])
+        .args(["-s3", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+        .arg(format!("-dir={}", dir.display()))
+        .arg(format!("-s3.config={}", config.display()))
+        .args(flags)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let endpoint = format!("http://127.0.0.1:{}", ports[6]);
+    let server = S3Server { endpoint, access_key: access_key.into(), secret_key: Secret::new(secret_key) };
+    let results = Results::connect(&S3 { server: Some(server.clone()), path_style: true }).await;
+    // The first object makes the bucket, once the server is there.
+    let first = Object { bucket: BUCKET.into(), key: "first".into() };
+    while results.write(&first, Vec::new()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    (Server(child), server)
 }
 
 /// Resident memory now and at most in MiB, and CPU seconds since the start.
@@ -114,10 +188,25 @@ async fn wait(count: usize) -> Result<(), Error> {
     // The service here has no limit, and so there is none to be protected from.
     let env = Environment::from(|name| (name == "COWORKS_BIZ_SERVICE_CONCURRENCY").then(|| "none".into()));
     let mut config = Config::from(flags, &env, Path::new("none.toml"))?;
-    config.bucket = "answers".into();
+    config.bucket = BUCKET.into();
     config.proxy = false;
     config.durability = Durability::Step;
-    let _server = server(&dir.path().join("s3"), &mut config);
+    let folder = dir.path().join("s3");
+    std::fs::create_dir(&folder)?;
+    let (_s3, found) = match std::env::var("WEED") {
+        Ok(binary) => weed(&binary, &folder).await,
+        Err(_) => {
+            let (server, line) = server(&["s3", folder.to_str().unwrap()]);
+            let [endpoint, access_key, secret_key] = line.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{line}")
+            };
+            let secret_key = Secret::new(secret_key);
+            (server, S3Server { endpoint: endpoint.into(), access_key: access_key.into(), secret_key })
+        }
+    };
+    let (_gateway, url) = server(&["gateway", &found.endpoint, &found.access_key, found.secret_key.expose()]);
+    config.gateway_url = Some(url);
+    config.s3 = S3 { server: Some(found), path_style: true };
     println!("with nothing to wait for: {} MiB", usage().0);
 
     let engine = Engine::start(&config, &[waiting::DEFINITION], Mode::OneRun).unwrap();
@@ -177,7 +266,6 @@ async fn wait(count: usize) -> Result<(), Error> {
         last.lists - asked_some.lists,
         usage().1
     );
-    engine.drain().await.unwrap();
     drop(engine);
 
     // From the answer to the moment at which the wait goes on.

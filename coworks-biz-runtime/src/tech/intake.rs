@@ -31,7 +31,10 @@ pub(super) enum Want {
 impl Want {
     /// What is wanted of an answer with this status, for an output of this type.
     pub(super) fn of(status: u16, output: Option<&Type>) -> Self {
-        let Some(shape) = output.map(Type::shape) else { return Self::Nothing };
+        let Some(shape) = output.map(Type::shape) else {
+            // Nobody knows who looks at it by name.
+            return if status < 400 { Self::Whole } else { Self::Nothing };
+        };
         match (status, shape.body) {
             // The body of a failure is a value of a reply only.
             (400.., _) => {
@@ -364,7 +367,8 @@ mod tests {
             (200, Some(Type::of::<String>()), Want::Whole),
             (200, Some(Type::of::<Bytes>()), Want::Bytes),
             (200, Some(Type::of::<()>()), Want::Nothing),
-            (200, None, Want::Nothing),
+            (200, None, Want::Whole),
+            (500, None, Want::Nothing),
             (404, Some(Type::of::<Bytes>()), Want::Nothing),
             (404, Some(Type::of::<Reply<Bytes>>()), Want::Whole),
             (200, Some(Type::of::<Reply<Bytes>>()), Want::Bytes),

@@ -63,7 +63,7 @@ fn told(size: u64, beginning: &[u8], secrets: &Secrets) -> String {
 
 impl Wanted<'_> {
     pub(super) fn content(&self) -> Content {
-        self.output.map_or(Content::Nothing, |output| output.shape().body)
+        self.output.map_or(Content::Any, |output| output.shape().body)
     }
 
     /// What was answered, as messages begin.
