@@ -227,6 +227,7 @@ impl Core {
                 self.prune();
             }
             self.sweep()?;
+            self.tell_drained();
             self.begin_stirred()?;
             let Some(message) = self.receive(mailbox) else { return Ok(()) };
             let mut next = message;

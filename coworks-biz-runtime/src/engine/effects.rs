@@ -56,6 +56,10 @@ impl Core {
                 Effect::End { run, state } => self.let_go(run, state),
             }
         }
+    }
+
+    /// Tells those who wait for that, once nothing is under way.
+    pub(super) fn tell_drained(&mut self) {
         if self.slots.running() == 0 && !self.sweeps() && self.outbox.under_way == 0 {
             for drained in self.drained.drain(..) {
                 let _ = drained.send(());

@@ -221,6 +221,9 @@ async fn what_is_asked_again_is_what_was_transformed() {
     let ended = run(&engine, &config, definition).await;
     assert_eq!(ended, (RunState::Success, "200 7 - try 2: -".to_owned()));
     assert_eq!(asked.load(Ordering::SeqCst), 2);
+    // Nothing else is told to the engine that would remind it.
+    let drained = tokio::time::timeout(Duration::from_secs(60), engine.drain()).await;
+    drained.expect("both answers are deleted, and nothing is left to do").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
