@@ -75,7 +75,8 @@ async fn s3(dir: &Path) {
 async fn gateway(s3: S3) {
     let results = Arc::new(Results::connect(&s3).await);
     let few = Arc::new(Semaphore::new(64));
-    let accept = move |extract::Path(at): extract::Path<u64>, headers: HeaderMap| {
+    let accept = move |extract::Path((_, _, at)): extract::Path<(String, String, u64)>,
+                       headers: HeaderMap| {
         let header = |name: &str| headers[name].to_str().unwrap().to_owned();
         let object = Object { bucket: header("X-CWS-S3Bucket"), key: header("X-CWS-S3Key") };
         let (results, few) = (Arc::clone(&results), Arc::clone(&few));
@@ -231,7 +232,8 @@ async fn wait(count: usize) -> Result<(), Error> {
             break;
         }
         assert!(now() < some, "{sent} of {count} calls are sent: too slow for this bench");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let over = tokio::time::timeout(Duration::from_millis(100), run.ended()).await;
+        assert!(over.is_err(), "the run has ended: {over:?}");
     }
     println!("{count} calls sent in {:.1} s", begun.elapsed().as_secs_f64());
     let sleep = |until: u64| tokio::time::sleep(Duration::from_millis(until.saturating_sub(now())));

@@ -122,7 +122,7 @@ async fn an_answer_that_is_refused_is_asked_for_at_another_key() -> Result<()> {
 
 /// What is left in S3, and what the error says of it.
 const UNFIT: &[(&str, &str)] = &[
-    ("", "holds no result of a CoWorks service"),
+    ("", "is empty"),
     ("{\"statusCode\": 200", "holds no result of a CoWorks service"),
     ("[1, 2]", "holds no result of a CoWorks service"),
     ("\u{0}\u{1}", "holds no result of a CoWorks service"),

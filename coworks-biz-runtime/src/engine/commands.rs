@@ -68,7 +68,10 @@ impl Core {
                     if state.is_final() {
                         // What an attempt ends with says for itself what is left of its answer.
                         if !matches!(event, Some(Event::Ended(..))) {
-                            self.give_up(run, key);
+                            // What is said to have gone well, the next one reads.
+                            if state != State::Success {
+                                self.give_up(run, key);
+                            }
                             self.unwatch(run, key);
                         }
                         self.slots.forget(run, key);

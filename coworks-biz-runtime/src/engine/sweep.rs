@@ -110,14 +110,14 @@ impl Core {
         let now = self.now();
         let mut trouble = None;
         for (deletion, deleted) in done {
-            let write = match deleted {
-                Ok(()) => next(&deletion, now).map_or(Write::Deleted(deletion.object), Write::Delete),
+            let again = match deleted {
+                Ok(()) => next(&deletion, now),
                 Err(error) => {
                     trouble = Some(error);
-                    Write::Delete(Deletion { due_at: now + TROUBLE, ..deletion })
+                    Some(now + TROUBLE)
                 }
             };
-            self.writes.push(write);
+            self.writes.push(Write::Deleted { deletion, again });
         }
         // Each of them meets it, and one line tells it.
         if let Some(error) = trouble.as_ref().filter(|_| self.sweep.trouble != trouble) {
@@ -133,9 +133,8 @@ impl Core {
 }
 
 /// The next time, if it is to be deleted again.
-fn next(deletion: &Deletion, now: DateTime<Utc>) -> Option<Deletion> {
-    let due_at = (now + AGAIN).min(deletion.until);
-    (deletion.until > now).then(|| Deletion { due_at, ..deletion.clone() })
+fn next(deletion: &Deletion, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    (deletion.until > now).then(|| (now + AGAIN).min(deletion.until))
 }
 
 #[cfg(feature = "s3")]
@@ -157,9 +156,9 @@ mod tests {
         let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let times = |late| {
             let object = Object { bucket: "b".into(), key: "k".into() };
-            let first = Deletion { object, due_at: start, until: start + late };
-            let all = std::iter::successors(Some(first), |deletion| next(deletion, deletion.due_at));
-            all.map(|deletion| (deletion.due_at - start).num_minutes()).collect::<Vec<_>>()
+            let deletion = Deletion { object, due_at: start, until: start + late };
+            let all = std::iter::successors(Some(start), |at| next(&deletion, *at));
+            all.map(|at| (at - start).num_minutes()).collect::<Vec<_>>()
         };
         assert_eq!(times(TWICE), [0, 15]);
         assert_eq!(times(LATE), [0, 60, 120, 180, 240, 300, 360]);

@@ -296,10 +296,15 @@ pub enum Write {
         /// The piece.
         piece: LogRecord,
     },
-    /// An object is to be deleted from S3, or to be deleted again.
+    /// An object is to be deleted from S3. What was said of it before is not made shorter.
     Delete(Deletion),
-    /// An object has been deleted from S3 for the last time.
-    Deleted(Object),
+    /// An object has been deleted from S3, or could not be.
+    Deleted {
+        /// What was to be done. Where something else is to be done by now, that stays.
+        deletion: Deletion,
+        /// When it is deleted again; `None` where this was the last time.
+        again: Option<DateTime<Utc>>,
+    },
     /// What is remembered of a DAG.
     Dag(DagRecord),
     /// The structure that runs of a DAG begin with.

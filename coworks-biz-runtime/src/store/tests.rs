@@ -304,3 +304,27 @@ fn what_is_remembered_beside_runs_is_read_back() {
     assert!(writer.backfills().unwrap().is_empty() && writer.notices().unwrap().is_empty());
     assert_eq!(Reader::open(&path).unwrap().backfills().unwrap().len(), 1);
 }
+
+#[test]
+fn what_is_to_be_deleted_longer_stays_when_the_shorter_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(&dir.path().join("biz.db"), Durability::Step).unwrap();
+    let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+    let object = Object { bucket: "b".into(), key: "k".into() };
+    let read = Deletion { object, due_at: at(0), until: at(900) };
+    let late = Deletion { due_at: at(10), until: at(21_600), ..read.clone() };
+    writer.commit(&[Write::Delete(read.clone())]).unwrap();
+    assert_eq!(writer.deletions(at(0), 9).unwrap(), std::slice::from_ref(&read));
+    // Said while the first one is under way.
+    writer.commit(&[Write::Delete(late.clone())]).unwrap();
+    writer.commit(&[Write::Deleted { deletion: read.clone(), again: None }]).unwrap();
+    let left = writer.deletions(at(0), 9).unwrap();
+    assert_eq!((left[0].due_at, left[0].until), (at(0), at(21_600)));
+    writer.commit(&[Write::Deleted { deletion: left[0].clone(), again: Some(at(3600)) }]).unwrap();
+    assert_eq!(
+        (writer.deletions(at(3599), 9).unwrap(), writer.next_deletion().unwrap()),
+        (vec![], Some(at(3600)))
+    );
+    writer.commit(&[Write::Deleted { deletion: late, again: None }]).unwrap();
+    assert_eq!(writer.next_deletion().unwrap(), None);
+}

@@ -359,15 +359,31 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
             Ok(())
         }
         Write::Delete(Deletion { object, due_at, until }) => {
-            transaction.prepare_cached("INSERT OR REPLACE INTO to_delete VALUES (?, ?, ?, ?)")?.execute(
-                params![object.bucket, object.key, due_at.timestamp_micros(), until.timestamp_micros()],
-            )?;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO to_delete VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
+                     SET due_at = min(due_at, excluded.due_at), until = max(until, excluded.until)",
+                )?
+                .execute(params![
+                    object.bucket,
+                    object.key,
+                    due_at.timestamp_micros(),
+                    until.timestamp_micros()
+                ])?;
             Ok(())
         }
-        Write::Deleted(object) => {
-            transaction
-                .prepare_cached("DELETE FROM to_delete WHERE bucket = ? AND key = ?")?
-                .execute([&object.bucket, &object.key])?;
+        Write::Deleted { deletion: Deletion { object, until, .. }, again } => {
+            let until = until.timestamp_micros();
+            match again {
+                Some(again) => transaction
+                    .prepare_cached(
+                        "UPDATE to_delete SET due_at = ? WHERE bucket = ? AND key = ? AND until = ?",
+                    )?
+                    .execute(params![again.timestamp_micros(), object.bucket, object.key, until])?,
+                None => transaction
+                    .prepare_cached("DELETE FROM to_delete WHERE bucket = ? AND key = ? AND until = ?")?
+                    .execute(params![object.bucket, object.key, until])?,
+            };
             Ok(())
         }
         Write::Dag(dag) => {
