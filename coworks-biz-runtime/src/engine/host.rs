@@ -105,13 +105,13 @@ pub(super) struct Outputs(RwLock<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     /// By task and map index.
-    values: HashMap<(String, i32), Vec<(String, Json)>>,
+    values: HashMap<&'static str, HashMap<i32, Box<[(String, Json)]>>>,
     bytes: usize,
 }
 
 impl Kept {
     fn remove(&mut self, task_id: &str, map_index: i32) {
-        if let Some(values) = self.values.remove(&(task_id.to_owned(), map_index)) {
+        if let Some(values) = self.values.get_mut(task_id).and_then(|of_task| of_task.remove(&map_index)) {
             self.bytes -= bytes_of(&values);
         }
     }
@@ -125,8 +125,8 @@ fn bytes_of(values: &[(String, Json)]) -> usize {
 const KEPT: usize = 64 << 20;
 
 impl Outputs {
-    pub(super) fn keep(&self, task_id: &str, map_index: i32, xcoms: Vec<(String, Stored)>) {
-        let small: Vec<_> = xcoms
+    pub(super) fn keep(&self, task_id: &'static str, map_index: i32, xcoms: Vec<(String, Stored)>) {
+        let small: Box<[_]> = xcoms
             .into_iter()
             .filter_map(|(key, value)| match value {
                 Stored::Inline(json) => Some((key, json)),
@@ -139,7 +139,7 @@ impl Outputs {
         kept.remove(task_id, map_index);
         if !small.is_empty() && kept.bytes + bytes <= KEPT {
             kept.bytes += bytes;
-            kept.values.insert((task_id.to_owned(), map_index), small);
+            kept.values.entry(task_id).or_default().insert(map_index, small);
         }
     }
 
@@ -149,17 +149,15 @@ impl Outputs {
         match map_index {
             Some(map_index) => kept.remove(task_id, map_index),
             None => {
-                let indexes = kept.values.keys().filter(|(task, _)| task == task_id).map(|(_, index)| *index);
-                for map_index in indexes.collect::<Vec<_>>() {
-                    kept.remove(task_id, map_index);
-                }
+                let values = kept.values.remove(task_id).unwrap_or_default();
+                kept.bytes -= values.values().map(|values| bytes_of(values)).sum::<usize>();
             }
         }
     }
 
     fn get(&self, task_id: &str, map_index: i32, key: &str) -> Option<Json> {
         let kept = self.0.read().unwrap_or_else(|e| e.into_inner());
-        let xcoms = kept.values.get(&(task_id.to_owned(), map_index))?;
+        let xcoms = kept.values.get(task_id)?.get(&map_index)?;
         xcoms.iter().find(|(name, _)| name == key).map(|(_, json)| json.clone())
     }
 }

@@ -10,6 +10,9 @@ use super::lines::{Id, Limit, Limits, Lines, Place};
 use crate::run::Key;
 use crate::task::Resume;
 
+/// The room of a queue for more than this many is given back when it is empty.
+const ROOMY: usize = 8192;
+
 /// A task instance that is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ready {
@@ -150,6 +153,9 @@ impl Slots {
                 }
                 None => {
                     self.waiting.remove(&id);
+                    if self.waiting.is_empty() && self.waiting.capacity() > ROOMY {
+                        self.waiting.shrink_to_fit();
+                    }
                     self.lines.remove(place, limits);
                     for limit in limits.counted() {
                         *self.taken.entry(limit).or_default() += 1;

@@ -57,7 +57,7 @@ impl Writer {
             .execute_batch(&format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
                  PRAGMA wal_autocheckpoint = {CHECKPOINT}; PRAGMA temp_store = MEMORY;
-                 PRAGMA cache_size = -65536; PRAGMA busy_timeout = 5000;"
+                 PRAGMA cache_size = -16384; PRAGMA busy_timeout = 5000;"
             ))
             .map_err(wrap)?;
         connection.set_prepared_statement_cache_capacity(64);
