@@ -12,7 +12,7 @@ use super::host::{RunHost, Shared};
 use super::live::Live;
 use super::message::{Ended, Message};
 use super::outlook::outlook;
-use crate::run::{Event, Key, State};
+use crate::run::{Ending, Event, Key, State};
 use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write};
 use crate::task::{Attempt, Awaited, End, Wait, attempt, log_line};
 use crate::value::{Json, RETURN_VALUE};
@@ -143,7 +143,9 @@ impl Core {
         let over = |live: &Live| live.instance(key).state.is_some_and(State::is_final);
         if self.runs.get(&run).is_some_and(over) {
             self.delete_read(end.delete);
-            self.delete_late(end.late);
+            if matches!(end.ending, Ending::Failed(_)) && !end.kept {
+                self.give_up(run, key);
+            }
         }
     }
 }

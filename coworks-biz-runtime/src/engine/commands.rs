@@ -68,8 +68,7 @@ impl Core {
                     if state.is_final() {
                         // What an attempt ends with says for itself what is left of its answer.
                         if !matches!(event, Some(Event::Ended(..))) {
-                            // What is said to have gone well, the next one reads.
-                            if state != State::Success {
+                            if state != State::Success || !self.is_wait(run, key) {
                                 self.give_up(run, key);
                             }
                             self.unwatch(run, key);
@@ -93,14 +92,9 @@ impl Core {
                     self.record(run, key, State::UpForRetry, now);
                 }
                 // An end or a clear comes next, and gives up what it waits for.
-                Command::Cut { key } => {
-                    self.give_up(run, key);
-                    self.cut(run, key);
-                }
+                Command::Cut { key } => self.cut(run, key),
                 Command::Clear { key } => {
-                    if self.unwatch(run, key) {
-                        self.give_up(run, key);
-                    }
+                    self.unwatch(run, key);
                     self.slots.forget(run, key);
                     if let Some(call) = call {
                         self.slots.unplace(run, call);
@@ -125,13 +119,12 @@ impl Core {
         }
     }
 
-    /// Nobody waits for an object any more; whether one was waited for.
-    fn unwatch(&self, run: i64, key: Key) -> bool {
+    /// Nobody waits for an object any more, if one was waited for.
+    fn unwatch(&self, run: i64, key: Key) {
         let waits_for = self.runs.get(&run).and_then(|live| live.waits_for(key));
-        let Some(WaitsFor::Object(_)) = waits_for else { return false };
+        let Some(WaitsFor::Object(_)) = waits_for else { return };
         #[cfg(feature = "s3")]
         self.waiter.forget(run, key, self.clock.busy());
-        true
     }
 
     fn reopen(&mut self, run: i64, at: DateTime<Utc>) {

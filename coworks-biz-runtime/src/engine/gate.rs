@@ -1,6 +1,6 @@
 //! What a service lets begin: so many calls at once, at its pace, and none while it wants to be left alone. Pure.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::Limits;
 use crate::tech::Pace;
@@ -103,6 +103,11 @@ impl Gate {
     /// It wants to be left alone.
     pub(super) fn close(&mut self, until: DateTime<Utc>) {
         self.closed = self.closed.max(Some(until));
+    }
+
+    /// The clock was put back by so much: it is not left alone for longer for that.
+    pub(super) fn put_back(&mut self, by: TimeDelta) {
+        self.closed = self.closed.map(|until| until - by);
     }
 
     /// When it is to be looked at again for those that need this; `None` where no time helps, or it

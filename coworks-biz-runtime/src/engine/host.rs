@@ -98,6 +98,9 @@ impl Shared {
     }
 }
 
+/// What one task instance has pushed, by key.
+type Pushed = Box<[(String, Json)]>;
+
 /// The values of one run that are in the database and small: what the next tasks will ask for.
 #[derive(Debug, Default)]
 pub(super) struct Outputs(RwLock<Kept>);
@@ -105,7 +108,7 @@ pub(super) struct Outputs(RwLock<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     /// By task and map index.
-    values: HashMap<&'static str, HashMap<i32, Box<[(String, Json)]>>>,
+    values: HashMap<&'static str, HashMap<i32, Pushed>>,
     bytes: usize,
 }
 
@@ -126,7 +129,7 @@ const KEPT: usize = 64 << 20;
 
 impl Outputs {
     pub(super) fn keep(&self, task_id: &'static str, map_index: i32, xcoms: Vec<(String, Stored)>) {
-        let small: Box<[_]> = xcoms
+        let small: Pushed = xcoms
             .into_iter()
             .filter_map(|(key, value)| match value {
                 Stored::Inline(json) => Some((key, json)),

@@ -106,6 +106,8 @@ impl Core {
             return Err(Refusal::Nothing(format!("run `{run_id}`: {what}")).into());
         }
         self.refit(&loaded, &keys, &gone)?;
+        // While it is known what they are doing.
+        self.give_up_all(run, &keys);
         let Some(live) = self.runs.get_mut(&run) else { unreachable!("it is still loaded") };
         let mut commands = Vec::new();
         live.run.clear(&keys, &mut commands);

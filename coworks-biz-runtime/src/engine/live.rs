@@ -8,7 +8,7 @@ use super::host::Outputs;
 use crate::dag::Task;
 use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, Standing, Start, State, Stop};
 use crate::store::{RunRecord, TaskRecord, WaitsFor};
-use crate::task::{Attempt, Awaited, DagRun, DataInterval, Definition, Resume, Wait};
+use crate::task::{Attempt, Awaited, Body, DagRun, DataInterval, Definition, Resume, Wait};
 use crate::value::Json;
 #[cfg(feature = "s3")]
 use crate::value::Object;
@@ -196,9 +196,13 @@ impl Live {
         self.notes(key).waits_for.as_deref()
     }
 
-    /// Which of the calls of a task is the one that counts.
+    /// Which of the calls of a task is the one that counts: of a member of a group, that of its `call`.
     pub(super) fn generation(&self, key: Key) -> u32 {
-        self.notes(key).generation
+        let called = match self.definition.bodies.get(key.task as usize) {
+            Some(Body::Group { submit, .. }) => key.beside(*submit),
+            _ => key,
+        };
+        self.notes(called).generation
     }
 
     pub(super) fn due_at(&self, key: Key) -> Option<DateTime<Utc>> {
@@ -253,7 +257,7 @@ impl Live {
             try_number: self.instance(key).try_number,
             tries_before: self.instance(key).tries_before,
             last_try: self.run.is_last_try(key),
-            generation: notes.generation,
+            generation: self.generation(key),
             started: notes.start_date.unwrap_or(now),
             resume,
         }

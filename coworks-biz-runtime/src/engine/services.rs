@@ -201,7 +201,8 @@ fn under_way(live: &Live, call: Key, members: Members) -> Option<bool> {
         // A try that failed may have been taken all the same.
         Some(State::Running | State::UpForRetry | State::UpForReschedule) => Some(true),
         Some(State::Success) => Some(match state(members.wait) {
-            None => false,
+            // It may be held back by the run before; the service is at work.
+            None => true,
             Some(wait) if !wait.is_final() => true,
             // Its answer was there, and then it was asked again.
             Some(_) => {

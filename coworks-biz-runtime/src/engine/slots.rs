@@ -125,6 +125,10 @@ impl Slots {
 
     /// The next to start, which then has its slot.
     pub(super) fn next(&mut self, now: DateTime<Utc>) -> Option<Ready> {
+        if now < self.now {
+            let back = self.now - now;
+            self.gates.iter_mut().for_each(|gate| gate.put_back(back));
+        }
         self.now = now;
         loop {
             while let Some(service) = self.stirred.pop() {

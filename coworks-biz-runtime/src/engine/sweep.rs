@@ -3,9 +3,11 @@
 //! An answer may be written once more after it was deleted, by a call that is late or delivered twice. So it
 //! is deleted again, for as long as that can be; S3 takes nothing for it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 
 use super::Mode;
 use super::alarms::Alarm;
@@ -25,7 +27,7 @@ const LATE: TimeDelta = TimeDelta::hours(6);
 /// How far apart the deletions of what may be late are.
 const AGAIN: TimeDelta = TimeDelta::hours(1);
 
-/// How long S3 is left alone when it does not delete.
+/// How long S3 is left alone when it does not delete, at first; twice as long each time, up to [`AGAIN`].
 const TROUBLE: TimeDelta = TimeDelta::minutes(1);
 
 /// Where deleting stands.
@@ -34,19 +36,14 @@ pub(super) struct Sweep {
     /// Some of it may be due.
     pub(super) due: bool,
     pub(super) under_way: bool,
-    /// What was last said of S3 not deleting.
-    trouble: Option<String>,
+    /// What was last said of S3 not deleting, how long it is left alone for that, and until when.
+    trouble: Option<(String, TimeDelta, DateTime<Utc>)>,
 }
 
 impl Core {
     /// Deletes answers that were read.
     pub(super) fn delete_read(&mut self, objects: Vec<Object>) {
         self.delete(objects, TWICE);
-    }
-
-    /// Deletes answers that nobody waits for any more, whenever they come.
-    pub(super) fn delete_late(&mut self, objects: Vec<Object>) {
-        self.delete(objects, LATE);
     }
 
     fn delete(&mut self, objects: Vec<Object>, late: TimeDelta) {
@@ -57,35 +54,60 @@ impl Core {
         }
     }
 
-    /// Deletes the answer of a call that was sent and that nobody waits for any more.
+    /// Whether it is the member of a group that waits: what it is said to have waited for is read next.
+    pub(super) fn is_wait(&self, run: i64, key: Key) -> bool {
+        let body = self.runs.get(&run).and_then(|live| live.definition.bodies.get(key.task as usize));
+        matches!(body, Some(Body::Group { member: Member::Wait, .. }))
+    }
+
+    /// The same for those that are about to be cleared: for what they are doing, not for what they have done.
+    pub(super) fn give_up_all(&mut self, run: i64, keys: &[Key]) {
+        for &key in keys {
+            let state = self.runs.get(&run).and_then(|live| live.instance(key).state);
+            if state.is_some_and(|state| !state.is_final()) {
+                self.give_up(run, key);
+            }
+        }
+    }
+
+    /// Deletes the answer of a call that was sent and that nobody waits for any more, whenever it comes.
     pub(super) fn give_up(&mut self, run: i64, key: Key) {
         let Some(live) = self.runs.get(&run) else { return };
-        let Body::Group { member, call, submit, .. } = live.definition.bodies[key.task as usize] else {
+        let Some(&Body::Group { member, call, submit, .. }) = live.definition.bodies.get(key.task as usize)
+        else {
             return;
         };
-        let sent = Key { task: submit, ..key };
-        let was_sent = live.instance(sent).try_number > 0;
-        // What `call` did not get through is not waited for by the others.
-        let accepted = member == Member::Submit || live.instance(sent).state == Some(State::Success);
-        if call.keep || !was_sent || !accepted {
+        let (own, sent) = (live.instance(key), live.instance(key.beside(submit)));
+        let was_sent = match member {
+            Member::Submit => sent.try_number > sent.tries_before,
+            // What `call` did not get through is not waited for by the others.
+            Member::Wait => sent.state == Some(State::Success),
+            Member::Read => own.try_number > own.tries_before,
+        };
+        if call.keep || !was_sent {
             return;
         }
         let bucket = call.bucket.unwrap_or(self.shared.services.bucket());
         let submit_id = live.definition.dag.tasks[submit as usize].task_id;
         let name = live.dag_run.call_name(submit_id, key.map_index, live.generation(key));
         // `read` asks again at keys of its own.
-        let asked = if member == Member::Read { live.instance(key).try_number } else { 1 };
+        let asked = if member == Member::Read { own.try_number - own.tries_before } else { 1 };
         let engine_id = self.shared.engine_id();
         let first = Object::of_call(bucket, engine_id, &name);
-        self.delete_late((1..=asked.max(1)).map(|asking| first.asked_by(asking)).collect());
+        self.delete((1..=asked.max(1)).map(|asking| first.asked_by(asking)).collect(), LATE);
     }
 
     /// Deletes what is due, in one request for a thousand.
     pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
-        if self.mode == Mode::Orders || self.sweep.under_way || !std::mem::take(&mut self.sweep.due) {
+        if !self.may_sweep() || self.sweep.under_way || !std::mem::take(&mut self.sweep.due) {
             return Ok(());
         }
-        let due = self.writer.deletions(self.now(), BATCH)?;
+        let now = self.now();
+        if let Some(&(.., until)) = self.sweep.trouble.as_ref().filter(|(.., until)| *until > now) {
+            self.alarm(until, Alarm::Sweep);
+            return Ok(());
+        }
+        let due = self.writer.deletions(now, BATCH)?;
         if due.is_empty() {
             if let Some(next) = self.writer.next_deletion()? {
                 self.alarm(next, Alarm::Sweep);
@@ -96,7 +118,10 @@ impl Core {
         let (shared, busy) = (Arc::clone(&self.shared), self.clock.busy());
         self.tokio.spawn(async move {
             let objects: Vec<_> = due.iter().map(|deletion| &deletion.object).collect();
-            let deleted = deleted(&shared, &objects).await;
+            // A panic is an error of the SDK's, and no reason never to delete again.
+            let deleted = AssertUnwindSafe(deleted(&shared, &objects)).catch_unwind().await;
+            let deleted =
+                deleted.unwrap_or_else(|_| vec![Err("deleting has panicked".to_owned()); objects.len()]);
             let done = due.into_iter().zip(deleted).collect();
             shared.tell(Message::Swept { done });
             drop(busy);
@@ -108,27 +133,44 @@ impl Core {
     pub(super) fn swept(&mut self, done: Vec<(Deletion, Result<(), String>)>) {
         (self.sweep.under_way, self.sweep.due) = (false, true);
         let now = self.now();
+        let all = done.iter().all(|(_, deleted)| deleted.is_err());
         let mut trouble = None;
         for (deletion, deleted) in done {
             let again = match deleted {
                 Ok(()) => next(&deletion, now),
                 Err(error) => {
                     trouble = Some(error);
-                    Some(now + TROUBLE)
+                    // Where nothing was deleted, it is S3 that is left alone; else this one makes way for others.
+                    if all {
+                        continue;
+                    }
+                    Some(now + AGAIN)
                 }
             };
             self.writes.push(Write::Deleted { deletion, again });
         }
+        let Some(error) = trouble else {
+            self.sweep.trouble = None;
+            return;
+        };
         // Each of them meets it, and one line tells it.
-        if let Some(error) = trouble.as_ref().filter(|_| self.sweep.trouble != trouble) {
+        if self.sweep.trouble.as_ref().is_none_or(|(told, ..)| *told != error) {
             tracing::warn!(target: "coworks_biz::engine", "answers stay in S3 for now: {error}");
         }
-        self.sweep.trouble = trouble;
+        let before = self.sweep.trouble.take().map(|(_, pause, _)| pause);
+        let pause = before.map_or(TROUBLE, |pause| (pause * 2).min(AGAIN));
+        let until = if all { now + pause } else { now };
+        self.sweep.trouble = Some((error, pause, until));
+    }
+
+    /// Who ends does not wait for an S3 that does not delete: what is to be deleted is in the database.
+    fn may_sweep(&self) -> bool {
+        self.mode != Mode::Orders && !(self.draining && self.sweep.trouble.is_some())
     }
 
     /// Whether something is being deleted, or will be at once.
     pub(super) fn sweeps(&self) -> bool {
-        self.sweep.under_way || (self.sweep.due && self.mode != Mode::Orders)
+        self.sweep.under_way || (self.sweep.due && self.may_sweep())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is attempted, and how it ends.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
@@ -103,9 +104,8 @@ pub struct End {
     pub wait: Option<Wait>,
     /// The objects that are not needed any more once this end is committed and the task is over.
     pub delete: Vec<Object>,
-    /// The objects that nobody waits for once this end is committed and the task is over, and that may
-    /// still come.
-    pub late: Vec<Object>,
+    /// Whether there is an answer that stays for who has to find out what is wrong with it.
+    pub kept: bool,
     /// The rest of its log.
     pub log: String,
 }
@@ -121,7 +121,7 @@ impl End {
             items: Vec::new(),
             wait: None,
             delete: Vec::new(),
-            late: Vec::new(),
+            kept: false,
             log: String::new(),
         }
     }
@@ -183,6 +183,6 @@ pub(super) struct Side {
     pub(super) pushed: Pushed,
     /// Answers that were read and refused.
     pub(super) refused: Mutex<Vec<Object>>,
-    /// Answers that were asked for and may still come.
-    pub(super) late: Mutex<Vec<Object>>,
+    /// Whether there is an answer that stays for who has to find out what is wrong with it.
+    pub(super) kept: AtomicBool,
 }

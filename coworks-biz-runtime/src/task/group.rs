@@ -1,11 +1,15 @@
 //! The members of an asynchronous call: `call > wait > read`, which are one
 //! logical call. The member that finds the answer missing or refused asks again.
 
+use std::sync::atomic::Ordering;
+
 use super::attempt::{Attempt, Awaited, Outcome, Resume, Side, Wait};
 use super::upstream::inputs;
 use super::{Context, Member};
 use crate::error::{Error, Result};
-use crate::tech::{Answer, Arguments, Asked, AsyncCall, Body, Client, Look, Unread, Wanted, read_envelope};
+use crate::tech::{
+    Answer, Arguments, Asked, AsyncCall, Body, Client, Found, Look, Unread, Wanted, read_envelope,
+};
 use crate::value::{Json, Object};
 
 pub(super) struct Group<'a> {
@@ -36,12 +40,7 @@ impl Group<'_> {
             self.attempt.run.call_name(self.submit_id(), self.attempt.map_index, self.attempt.generation);
         let object = Object::of_call(bucket, self.context.host.engine_id(), &call);
         self.services().results().await.check(bucket).await?;
-        self.send(&object).await.inspect_err(|error| {
-            // Who refuses does nothing; who does not answer may have begun.
-            if !error.is_fatal() {
-                self.may_come(&object);
-            }
-        })?;
+        self.send(&object).await?;
         let mut outcome = Outcome::default();
         outcome.push("cws_name", Json::encode(&self.call.call.service.name())?);
         outcome.push("bucket", Json::encode(&object.bucket)?);
@@ -118,7 +117,14 @@ impl Group<'_> {
     }
 
     async fn fetch(&self, object: &Object) -> Result<Option<Body>> {
-        self.services().results().await.read(object, self.call.call.output.as_ref()).await
+        match self.services().results().await.read(object, self.call.call.output.as_ref()).await? {
+            Found::Body(body) => Ok(Some(body)),
+            Found::Missing => Ok(None),
+            Found::Unfit(error) => {
+                self.side.kept.store(true, Ordering::Relaxed);
+                Err(error)
+            }
+        }
     }
 
     /// Whether this try of `read` asks again. Before the first one, `call` has asked.
@@ -134,7 +140,10 @@ impl Group<'_> {
         let wanted = Wanted { output: call.output.as_ref(), last_try, asked, stored: Some(object), log };
         match read_envelope(body, &wanted) {
             Ok(answer) => Ok(answer),
-            Err(Unread::Unfit(error)) => Err(error),
+            Err(Unread::Unfit(error)) => {
+                self.side.kept.store(true, Ordering::Relaxed);
+                Err(error)
+            }
             Err(Unread::Refused(error)) => {
                 *self.side.refused.lock().unwrap_or_else(|e| e.into_inner()) = self.served(first);
                 Err(error)
@@ -175,16 +184,8 @@ impl Group<'_> {
                 "; S3 answers 403, so that the key may be missing, or not to be read with these credentials"
             }
         };
-        self.may_come(object);
         let timeout = humantime::format_duration(self.call.timeout);
         Err(Error::msg(format!("no answer at {object} within its timeout of {timeout}{hint}")))
-    }
-
-    /// An answer that is not there, and that nobody waits for if this was the last try.
-    fn may_come(&self, object: &Object) {
-        if !self.call.keep {
-            self.side.late.lock().unwrap_or_else(|e| e.into_inner()).push(object.clone());
-        }
     }
 
     /// Where the answer of the first asking is: what `call` pushed.

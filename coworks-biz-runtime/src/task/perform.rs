@@ -54,7 +54,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         Ok(outcome)
     });
     let answered = result.as_ref().err().and_then(Error::status);
-    let late = std::mem::take(&mut *side.late.lock().unwrap_or_else(|e| e.into_inner()));
+    let kept = side.kept.load(std::sync::atomic::Ordering::Relaxed);
     let (ending, error, outcome) = match result {
         Ok(outcome) => (outcome.ending(), None, outcome),
         Err(error) => {
@@ -73,7 +73,7 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
         items: items.unwrap_or_default(),
         wait,
         delete,
-        late,
+        kept,
         log: log.take_all(),
     }
 }

@@ -211,9 +211,10 @@ impl Client {
             return Ok(());
         }
         let service = address.to_string();
+        let give_up = self.clock.instant() + LONGEST_IN_PLACE;
         while let Some(until) = self.guard.closed_until(&service, self.clock.now()) {
             let left = (until - self.clock.now()).to_std().unwrap_or_default();
-            if left > LONGEST_IN_PLACE {
+            if self.clock.instant() + left > give_up {
                 return Err(Error::msg(format!("`{service}` asked to be left alone")).retry_after(left));
             }
             // Who has called only waits.

@@ -33,5 +33,5 @@ pub use self::parameter::{Given, Parameter};
 pub(crate) use self::reply::transient;
 pub use self::reply::{Answer, Wanted};
 #[cfg(feature = "s3")]
-pub use self::results::{Look, Page, Results};
+pub use self::results::{Found, Look, Page, Results};
 pub use self::service::{Address, Service, TechService};

@@ -38,6 +38,17 @@ pub enum Look {
     Forbidden,
 }
 
+/// What is at a key.
+#[derive(Debug)]
+pub enum Found {
+    /// This.
+    Body(Body),
+    /// Nothing, as far as S3 says.
+    Missing,
+    /// Something that cannot be taken, and stays for who has to find out why.
+    Unfit(Error),
+}
+
 /// A page of the keys of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Page {
@@ -147,20 +158,31 @@ impl Results {
         }
     }
 
-    /// What the object holds, for an output of this type; `None` when it is not there, as far as S3 says.
-    pub async fn read(&self, object: &Object, output: Option<&Type>) -> Result<Option<Body>> {
+    /// What the object holds, for an output of this type.
+    pub async fn read(&self, object: &Object, output: Option<&Type>) -> Result<Found> {
         let mut got = match self.client.get_object().bucket(&object.bucket).key(&object.key).send().await {
             Ok(got) => got,
-            Err(e) if status(&e) == Some(404) => return Ok(None),
+            Err(e) if status(&e) == Some(404) => return Ok(Found::Missing),
+            // That is also its answer for what is missing, but to who may list the bucket.
+            Err(e) if status(&e) == Some(403) && self.is_listed(object).await => {
+                let fault = fault(&object.to_string(), &e);
+                return Ok(Found::Unfit(Error::fatal(format!(
+                    "{fault}; it is there, and these credentials may not read it (`s3:GetObject`, or its key). \
+                     The object is kept"
+                ))));
+            }
             Err(e) if status(&e) == Some(403) => {
                 self.warn_of_forbidden(object);
-                return Ok(None);
+                return Ok(Found::Missing);
             }
             Err(e) => return Err(fault(&object.to_string(), &e)),
         };
-        let too_large = |e| Error::fatal(format!("{object} holds {e}. The object is kept"));
+        let too_large = |e| Ok(Found::Unfit(Error::fatal(format!("{object} holds {e}. The object is kept"))));
         let size = got.content_length().and_then(|size| u64::try_from(size).ok());
-        let mut body = Intake::new(Want::of_object(output), size).map_err(too_large)?;
+        let mut body = match Intake::new(Want::of_object(output), size) {
+            Ok(body) => body,
+            Err(e) => return too_large(e),
+        };
         let mut taken = 0;
         while let Some(piece) = got.body.next().await {
             let piece = piece.map_err(|e| {
@@ -168,9 +190,18 @@ impl Results {
                 Error::msg(format!("{object} broke off after {taken}{of} bytes: {}", chain(&e)))
             })?;
             taken += piece.len();
-            body.push(&piece).map_err(too_large)?;
+            if let Err(e) = body.push(&piece) {
+                return too_large(e);
+            }
         }
-        Ok(Some(body.finish()))
+        Ok(Found::Body(body.finish()))
+    }
+
+    /// Whether a listing has the object. Who may not list learns nothing.
+    async fn is_listed(&self, object: &Object) -> bool {
+        let list = self.client.list_objects_v2().bucket(&object.bucket).prefix(&object.key).max_keys(1);
+        let listed = list.send().await.ok().and_then(|page| page.contents).unwrap_or_default();
+        listed.iter().any(|found| found.key.as_deref() == Some(&object.key))
     }
 
     /// Stores an object: what a service does with its answer.

@@ -103,7 +103,8 @@ impl Looker {
                 }
                 asking.spawn(question(Arc::clone(&shared), ask, clock.busy()));
             }
-            let next = plan.next(now).filter(|_| asking.len() < AT_ONCE);
+            let question = plan.next_question(now).filter(|_| asking.len() < AT_ONCE);
+            let next = question.into_iter().chain(plan.next_end()).min();
             let sleep = next.map(|next| {
                 // A timer may be early by a little, and would be asked again and again.
                 let pause = next.saturating_duration_since(now).max(Duration::from_millis(1));
@@ -121,7 +122,8 @@ impl Looker {
                 }
                 Some(answer) = asking.join_next() => {
                     awake = clock.busy();
-                    let Ok((answer, _busy)) = answer else { unreachable!("a question catches its panics") };
+                    // It catches its panics: the runtime is going.
+                    let Ok((answer, _busy)) = answer else { return };
                     let now = clock.instant();
                     let arrived = match answer {
                         Answer::Head(id, heard) => plan.heard(id, heard, now).into_iter().collect(),

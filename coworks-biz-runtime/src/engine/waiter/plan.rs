@@ -93,6 +93,8 @@ struct Wait {
     looked: Instant,
     /// When it is looked for next; `None` while it is asked for.
     at: Option<Instant>,
+    /// It may have come while it was asked for.
+    hinted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -144,7 +146,8 @@ impl Plan {
         let bucket = self.buckets.entry(Arc::clone(&name)).or_default();
         bucket.keys.insert(Arc::clone(&key), id);
         let until = now.checked_add(left).unwrap_or_else(crate::clock::far_future);
-        let wait = Wait { who, bucket: name, key, began: now, waited, until, looked: now, at: None };
+        let wait =
+            Wait { who, bucket: name, key, began: now, waited, until, looked: now, at: None, hinted: false };
         self.deadlines.insert((until, id));
         self.of.insert(who, id);
         self.waits.insert(id, wait);
@@ -160,13 +163,23 @@ impl Plan {
 
     /// It may be there: looks for it at once.
     pub(super) fn hint(&mut self, object: &Object, now: Instant) {
-        let Some(bucket) = self.buckets.get_mut(object.bucket.as_str()) else { return };
-        let Some(&id) = bucket.keys.get(object.key.as_str()) else { return };
+        let of_bucket = self.buckets.get(object.bucket.as_str());
+        if let Some(&id) = of_bucket.and_then(|bucket| bucket.keys.get(object.key.as_str())) {
+            self.hint_id(id, now);
+        }
+    }
+
+    fn hint_id(&mut self, id: u64, now: Instant) {
         let Some(wait) = self.waits.get_mut(&id) else { return };
-        if let Some(at) = wait.at {
-            bucket.by_time.remove(&(at, id));
-            (wait.at, wait.looked) = (Some(now), now);
-            bucket.by_time.insert((now, id));
+        let Some(bucket) = self.buckets.get_mut(&wait.bucket) else { return };
+        match wait.at {
+            Some(at) => {
+                bucket.by_time.remove(&(at, id));
+                (wait.at, wait.looked) = (Some(now), now);
+                bucket.by_time.insert((now, id));
+            }
+            // It is being asked for: once more afterwards.
+            None => wait.hinted = true,
         }
     }
 
@@ -181,60 +194,70 @@ impl Plan {
         over
     }
 
-    /// The next question, if one is due.
+    /// The next question, if one is due. The bucket that has waited longest is first, also where there is
+    /// not enough for its question yet and would be for another's.
     pub(super) fn ask(&mut self, now: Instant) -> Option<Ask> {
-        let due = |bucket: &Bucket| bucket.due().is_some_and(|due| due <= now);
-        let names: Vec<_> =
-            self.buckets.iter().filter(|(_, bucket)| due(bucket)).map(|(name, _)| Arc::clone(name)).collect();
-        names.into_iter().find_map(|name| self.ask_of(&name, now))
-    }
-
-    /// When there will be a question, or an end, unless something is heard before.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let question = self
-            .buckets
-            .values()
-            .filter_map(|bucket| {
-                let cost = if bucket.pass.is_some() { LIST } else { 1.0 };
-                Some(bucket.due()?.max(self.budget.ready(cost, now)))
-            })
-            .min();
-        let end = self.deadlines.first().map(|(until, _)| *until);
-        question.into_iter().chain(end).min()
-    }
-
-    fn ask_of(&mut self, name: &Arc<str>, now: Instant) -> Option<Ask> {
-        let bucket = self.buckets.get_mut(name)?;
-        if bucket.pass.is_none() {
-            let worth = bucket.cost.max(LIST).ceil() as usize;
-            let may_list = bucket.not_listed_until.is_none_or(|until| until <= now);
-            let near = near(bucket, &mut self.waits, now, worth);
-            if !may_list || near < worth {
-                let &(at, id) = bucket.by_time.first().filter(|(at, _)| *at <= now)?;
-                if !self.budget.take(1.0, now) {
-                    return None;
-                }
-                bucket.by_time.remove(&(at, id));
-                let wait = self.waits.get_mut(&id)?;
-                (wait.at, wait.looked) = (None, now);
-                return Some(Ask::Head { id, object: wait.object() });
+        loop {
+            let (due, name) = self.first_due()?;
+            if due > now {
+                return None;
+            }
+            let cost = self.cost(&name, now);
+            if let Some(cost) = cost {
+                return self.budget.take(cost, now).then(|| self.ask_of(&name, now))?;
             }
         }
-        let ends = bucket.keys.first_key_value().zip(bucket.keys.last_key_value());
-        let Some(((first, _), (last, _))) = ends else {
+    }
+
+    /// When there will be a question, unless something is heard before.
+    pub(super) fn next_question(&self, now: Instant) -> Option<Instant> {
+        let (due, name) = self.first_due()?;
+        let cost = if self.buckets.get(&name)?.pass.is_some() { LIST } else { 1.0 };
+        Some(due.max(self.budget.ready(cost, now)))
+    }
+
+    /// When the next wait is over its time.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(until, _)| *until)
+    }
+
+    fn first_due(&self) -> Option<(Instant, Arc<str>)> {
+        let due = self.buckets.iter().filter_map(|(name, bucket)| Some((bucket.due()?, name)));
+        due.min().map(|(due, name)| (due, Arc::clone(name)))
+    }
+
+    /// What the question of a bucket that is due costs, which is then decided; `None` where it was due for
+    /// what a `LIST` has looked for meanwhile.
+    fn cost(&mut self, name: &str, now: Instant) -> Option<f64> {
+        let bucket = self.buckets.get_mut(name)?;
+        let Some((first, _)) = bucket.keys.first_key_value() else {
             bucket.pass = None;
             return None;
         };
-        // What is worth it is worth waiting for.
-        let pass = bucket.pass.get_or_insert_with(|| Pass {
-            began: now,
-            pages: 0,
-            found: 0,
-            from: Some(Arc::clone(first)),
-        });
-        if !self.budget.take(LIST, now) {
-            return None;
+        if bucket.pass.is_none() {
+            // What was found there long ago may be gone.
+            let known = bucket.listed.is_some_and(|listed| now < listed + NOT_LISTED);
+            let worth = if known { bucket.cost.max(LIST) } else { LIST }.ceil() as usize;
+            let may_list = bucket.not_listed_until.is_none_or(|until| until <= now);
+            let pass = Pass { began: now, pages: 0, found: 0, from: Some(Arc::clone(first)) };
+            if near(bucket, &mut self.waits, now, worth) < worth || !may_list {
+                return bucket.by_time.first().filter(|(at, _)| *at <= now).map(|_| 1.0);
+            }
+            bucket.pass = Some(pass);
         }
+        Some(LIST)
+    }
+
+    /// The question that was decided.
+    fn ask_of(&mut self, name: &Arc<str>, now: Instant) -> Option<Ask> {
+        let bucket = self.buckets.get_mut(name)?;
+        let Some(pass) = &mut bucket.pass else {
+            let (_, id) = bucket.by_time.pop_first()?;
+            let wait = self.waits.get_mut(&id)?;
+            (wait.at, wait.looked) = (None, now);
+            return Some(Ask::Head { id, object: wait.object() });
+        };
+        let (first, last) = (bucket.keys.first_key_value()?.0, bucket.keys.last_key_value()?.0);
         let from = pass.from.take()?;
         // A page begins behind what it is given: behind what is only just before the key.
         let mut after = from.to_string();
@@ -251,7 +274,11 @@ impl Plan {
             Heard::Missing => self.buckets.get_mut(&name)?.quiet = None,
             Heard::Trouble => self.trouble(&name, now),
         }
+        let hinted = self.waits.get_mut(&id).is_some_and(|wait| std::mem::take(&mut wait.hinted));
         self.time(id);
+        if hinted {
+            self.hint_id(id, now);
+        }
         None
     }
 

@@ -68,7 +68,8 @@ impl World {
             while let Some(ask) = self.plan.ask(self.now) {
                 self.answer(ask);
             }
-            let next = self.plan.next(self.now).map(|next| next.max(self.now + Duration::from_millis(1)));
+            let next = self.plan.next_question(self.now).into_iter().chain(self.plan.next_end()).min();
+            let next = next.map(|next| next.max(self.now + Duration::from_millis(1)));
             match next.filter(|next| *next <= self.start + end) {
                 Some(next) => self.now = next,
                 None => break self.now = self.start + end,
@@ -218,7 +219,7 @@ fn a_wait_ends_at_its_deadline_exactly() {
     world.until(Duration::from_secs(100));
     let millis: Vec<_> = world.overdue.iter().map(|(run, at)| (*run, at.as_millis())).collect();
     assert_eq!(millis, [(1, 100), (2, 777), (3, 60_000)]);
-    assert_eq!(world.plan.next(world.now), None);
+    assert_eq!((world.plan.next_question(world.now), world.plan.next_end()), (None, None));
 }
 
 #[test]
@@ -232,7 +233,7 @@ fn what_is_given_up_is_not_looked_for_and_who_waits_again_waits_for_something_el
     world.there.insert(key(77));
     world.until(Duration::from_secs(2));
     assert_eq!(world.arrived.len(), 2);
-    assert_eq!(world.plan.next(world.now), None);
+    assert_eq!((world.plan.next_question(world.now), world.plan.next_end()), (None, None));
 }
 
 #[test]
@@ -244,6 +245,48 @@ fn a_hint_is_followed_at_once() {
     world.plan.hint(&object(4200), world.now);
     world.until(Duration::from_secs(1000));
     assert_eq!(world.arrived, [(42, Duration::from_secs(1000))]);
+}
+
+#[test]
+fn a_bucket_that_takes_much_does_not_starve_another() {
+    let mut world = World::with(400);
+    world.may_list = false;
+    for number in 1000..1003 {
+        let object = Object { bucket: "z".into(), key: key(number) };
+        world.plan.add(Watch { object, ..watch(number, HOUR) }, world.now);
+    }
+    world.until(Duration::from_secs(300));
+    world.there.extend((1000..1003).map(key));
+    world.until(Duration::from_secs(345));
+    assert_eq!(world.arrived.len(), 3);
+}
+
+#[test]
+fn a_list_that_is_due_is_not_overtaken_by_looks_elsewhere() {
+    let mut world = World::new(5);
+    let wait = |number: i64, bucket: &str| {
+        let object = Object { bucket: bucket.into(), key: key(number) };
+        Watch { object, ..watch(number, HOUR) }
+    };
+    (0..10).for_each(|number| world.plan.add(wait(number, "a"), world.now));
+    (100..200).for_each(|number| world.plan.add(wait(number, "b"), world.now));
+    world.until(Duration::from_secs(60));
+    world.there.extend((100..200).map(key));
+    world.until(Duration::from_secs(90));
+    assert_eq!(world.arrived.len(), 100);
+}
+
+#[test]
+fn a_hint_while_it_is_asked_for_is_not_lost() {
+    let mut world = World::with(1);
+    let ask = std::iter::repeat_with(|| {
+        world.now += Duration::from_millis(10);
+        world.plan.ask(world.now)
+    });
+    let Some(Ask::Head { id, .. }) = ask.flatten().next() else { panic!("it is looked for") };
+    world.plan.hint(&object(0), world.now);
+    assert_eq!(world.plan.heard(id, Heard::Missing, world.now), None);
+    assert!(matches!(world.plan.ask(world.now), Some(Ask::Head { .. })));
 }
 
 /// Answers arrive while others begin to wait: each is found soon, and for little.

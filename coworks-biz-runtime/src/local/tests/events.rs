@@ -6,7 +6,7 @@ use axum::routing::post;
 use tokio::sync::Semaphore;
 
 use super::super::*;
-use crate::tech::{Look, Results};
+use crate::tech::{Found, Look, Results};
 use crate::value::Object;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,8 +44,14 @@ async fn a_call_that_was_accepted_is_answered_also_by_a_later_process() {
     while results.look(&object).await.unwrap() != Look::There {
         tokio::task::yield_now().await;
     }
-    let stored =
-        String::from_utf8(results.read(&object, None).await.unwrap().unwrap().into_bytes().unwrap()).unwrap();
+    let stored = String::from_utf8(found(results.read(&object, None).await.unwrap())).unwrap();
     assert!(stored.contains("\"body\":\"got this\""), "{stored}");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+fn found(found: Found) -> Vec<u8> {
+    match found {
+        Found::Body(body) => body.into_bytes().unwrap(),
+        other => panic!("{other:?}"),
+    }
 }
