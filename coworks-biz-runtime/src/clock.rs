@@ -122,7 +122,7 @@ impl Clock {
         self.0.as_ref().is_some_and(|skipping| skipping.lock().busy <= 0)
     }
 
-    /// Leaps to what comes first: the end of somebody's sleep, or `next`. `false` where something is
+    /// Leaps to what comes first: the end of somebody's sleep, `next`, or the horizon. `false` where something is
     /// under way but the caller itself, or there is nothing to leap to.
     pub fn skip(&self, _caller: &Busy, next: Option<Duration>) -> bool {
         let Some(skipping) = &self.0 else { return false };
@@ -133,8 +133,7 @@ impl Clock {
         let now = state.instant();
         let sleeper = state.sleepers.first_key_value().map(|((until, _), _)| *until);
         let next = next.map(|pause| now.checked_add(pause).unwrap_or_else(far_future));
-        let Some(to) = sleeper.into_iter().chain(next).min() else { return false };
-        let to = state.horizon.map_or(to, |horizon| to.min(horizon));
+        let Some(to) = sleeper.into_iter().chain(next).chain(state.horizon).min() else { return false };
         let leap = to.saturating_duration_since(now);
         if leap.is_zero() && state.horizon.is_some_and(|horizon| horizon <= now) {
             return false;
@@ -275,6 +274,10 @@ mod tests {
         assert!(clock.skip(&caller, Some(2 * HOUR)) && clock.skip(&caller, Some(2 * HOUR)));
         assert_eq!(hours(&clock, at), 3);
         assert!(!clock.skip(&caller, Some(HOUR)));
+        // Also where nothing is waited for.
+        clock.stop_at(Some(at + TimeDelta::hours(4)));
+        assert!(clock.skip(&caller, None) && !clock.skip(&caller, None));
+        assert_eq!(hours(&clock, at), 4);
         clock.stop_at(None);
         assert!(clock.skip(&caller, Some(HOUR)));
     }

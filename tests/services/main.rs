@@ -2,4 +2,5 @@
 
 mod asynchronous;
 mod clockwork;
+mod sandbox;
 mod sensing;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::show::{brief, program};
 use crate::config::Config;
 use crate::control;
-use crate::dag::{DEFAULT_POOL, Dag};
+use crate::dag::{DEFAULT_POOL, Dag, Kind};
 use crate::engine::{Answer, Order};
 use crate::run::{InstanceName, RunState, State};
 use crate::store::{DagRecord, Reader, RunRecord, StoreError, TaskRecord, WaitsFor, owner_lives};
@@ -146,6 +146,10 @@ impl World {
                 let of = dag.and_then(|dag| dag.tasks.get(dag.task(&task.task_id)? as usize));
                 let pool = of.map_or(DEFAULT_POOL, |of| of.options.pool);
                 Some(match pool {
+                    // Which of them, the note above tells.
+                    DEFAULT_POOL if !self.services().is_empty() && of.is_some_and(|of| calls(of.kind)) => {
+                        "waits for its service, or for a slot".to_owned()
+                    }
                     DEFAULT_POOL => "waits for a slot".to_owned(),
                     pool => format!("waits for a slot of pool `{pool}`"),
                 })
@@ -175,4 +179,9 @@ pub(super) fn waits_for(dag: &Dag, task_id: &str, tasks: &[TaskRecord]) -> Optio
 
 fn name(task: &TaskRecord) -> InstanceName<'_> {
     InstanceName(&task.task_id, task.map_index)
+}
+
+/// Whether a task of this kind begins a call.
+fn calls(kind: Kind) -> bool {
+    matches!(kind, Kind::Call | Kind::Submit | Kind::Sensor)
 }

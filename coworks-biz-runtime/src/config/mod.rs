@@ -62,6 +62,10 @@ pub struct Config {
     /// How much S3 is asked at most for what is waited for (`COWORKS_BIZ_S3_RATE`, `s3_rate`): `HEAD`s a
     /// second, of which a `LIST` costs 12.5; 25 by default.
     pub s3_rate: u32,
+    /// Services of this machine that stand in for those at an address, by that address without a slash at its end.
+    pub stand_ins: BTreeMap<String, String>,
+    /// Whether nothing beyond this machine may be called, as in tests.
+    pub hermetic: bool,
     /// Whether the proxy that the environment names is used. Services on this machine need none.
     pub proxy: bool,
     /// The variables that name a proxy, of those that are set, for messages.
@@ -323,6 +327,8 @@ impl Config {
             },
             traceparent,
             s3_rate,
+            stand_ins: BTreeMap::new(),
+            hermetic: false,
             proxy: true,
             proxies: PROXIES.into_iter().filter(|name| env.get(name).is_some()).collect(),
             smtp: Smtp::load(env, &secrets, (file.smtp_url, file.smtp_from))?,

@@ -68,6 +68,12 @@ impl Gate {
         self.is_full() && !std::mem::replace(&mut self.was_full, true)
     }
 
+    /// When its pace lets the next one begin, where that is not now and somebody waits for it.
+    pub(super) fn paced_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.alarm?;
+        self.pace.as_ref().map(|pace| pace.opens(now)).filter(|opens| *opens > now)
+    }
+
     pub(super) fn closed_until(&self) -> Option<DateTime<Utc>> {
         self.closed
     }

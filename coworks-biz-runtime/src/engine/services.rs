@@ -176,7 +176,10 @@ impl Core {
         let now = self.now();
         let sentence = |(name, gate): (&String, &Gate)| match gate.closed_until() {
             Some(until) if until > now => Some(alone(name, until)),
-            _ => gate.is_full().then(|| full(name, gate)),
+            _ if gate.is_full() => Some(full(name, gate)),
+            _ => gate
+                .paced_until(now)
+                .map(|_| format!("calls of `{name}` begin at its rate, and wait for their turn")),
         };
         self.services.names.iter().zip(self.slots.gates()).filter_map(sentence).collect()
     }

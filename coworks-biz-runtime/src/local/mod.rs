@@ -21,6 +21,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -41,6 +42,7 @@ pub use self::service::Service;
 use crate::clock::Clock;
 use crate::config::{Config, Directory, S3, S3Server, Secret};
 pub use crate::run::{RunState, State};
+pub use crate::task::Capture;
 
 /// The services that a program brings along for `--local`.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +88,17 @@ impl Services {
         let answers = S3 { server: Some(s3.clone()), path_style: true };
         let lambdas = Lambdas::default();
         let results = crate::tech::Results::connect(&answers).await;
+        let mut places = HashSet::new();
+        if let Some(twice) = self.0.iter().find(|service| !places.insert((&service.api_id, &service.stage))) {
+            let Service { api_id, stage, .. } = twice;
+            return Err(io::Error::other(format!(
+                "there are two services `{api_id}` in the stage `{stage}`"
+            )));
+        }
+        let at = |service: &Service| format!("http://{gateway}/{}/{}", service.api_id, service.stage);
+        let stand_ins =
+            self.0.iter().flat_map(|service| service.at.iter().map(move |url| (url.clone(), at(service))));
+        let stand_ins = stand_ins.collect();
         let named = directory::app(&self.0, &format!("http://{gateway}"));
         let held =
             Gateway { results, events: Events::open(dir)?, lambdas: Arc::clone(&lambdas), clock, script };
@@ -95,7 +108,7 @@ impl Services {
             None => (app, None),
         };
         servers.spawn(serve::serve(for_gateway, gateway::Connection::new(app)));
-        Ok(Local { gateway, directory, s3, lambdas, _servers: servers })
+        Ok(Local { gateway, directory, stand_ins, s3, lambdas, _servers: servers })
     }
 }
 
@@ -104,6 +117,7 @@ impl Services {
 pub struct Local {
     gateway: SocketAddr,
     directory: Option<Directory>,
+    stand_ins: BTreeMap<String, String>,
     s3: S3Server,
     lambdas: Lambdas,
     _servers: JoinSet<()>,
@@ -138,6 +152,7 @@ impl Local {
         if let Some(directory) = &self.directory {
             config.directory = Some(directory.clone());
         }
+        config.stand_ins.clone_from(&self.stand_ins);
         config.proxy = false;
         config.s3 = S3 { server: Some(self.s3.clone()), path_style: true };
     }

@@ -8,6 +8,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use tempfile::TempDir;
+use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
 use super::script::Script;
@@ -17,9 +20,24 @@ use crate::config::{Config, Durability, Environment, Flags};
 use crate::dag::DEFAULT_POOL;
 use crate::engine::{Engine, EngineError, Mode, Trigger};
 use crate::error::{Error, Result};
-use crate::store::Reader;
+use crate::store::{Reader, RunRecord};
 use crate::task::{Biz, Capture, Definition};
 use crate::value::Json;
+
+/// Libraries that say much in the log of a task that calls something.
+const NOISY: [&str; 11] = [
+    "aws_config",
+    "aws_credential",
+    "aws_runtime",
+    "aws_sdk_",
+    "aws_sigv4",
+    "aws_smithy",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "reqwest",
+    "rustls",
+];
 
 /// Where time begins, unless a test says otherwise.
 const BEGINNING: &str = "2026-01-01T00:00:00Z";
@@ -55,6 +73,10 @@ pub struct Sandbox {
     given: Arc<Mutex<HashMap<String, String>>>,
     script: Arc<Script>,
     served: Vec<&'static Definition>,
+    /// Of the services.
+    names: Vec<String>,
+    /// One engine at a time has the database.
+    turn: tokio::sync::Mutex<()>,
     local: Local,
     dir: TempDir,
 }
@@ -70,7 +92,10 @@ impl Sandbox {
         let moment = DateTime::parse_from_rfc3339(moment)
             .map_err(|e| Error::msg(format!("`{moment}` is no moment such as `{BEGINNING}`: {e}")))?;
         // What tasks log is kept, unless the test has something else in mind with it.
-        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Capture));
+        let said =
+            Targets::new().with_default(Level::DEBUG).with_targets(NOISY.map(|name| (name, Level::WARN)));
+        let subscriber = tracing_subscriber::registry().with(Capture.with_filter(said));
+        let _ = tracing::subscriber::set_global_default(subscriber);
         let dir = tempfile::tempdir()?;
         let given: Arc<Mutex<HashMap<String, String>>> = Arc::default();
         let env = {
@@ -80,12 +105,18 @@ impl Sandbox {
         let flags = Flags { db: Some(dir.path().join("biz.db")), parallelism: None };
         let mut config = Config::from(flags, &env, &dir.path().join("none.toml"))?;
         config.durability = Durability::Relaxed;
+        config.retention = None;
+        config.hermetic = true;
         config.clock = Clock::skipping(moment.to_utc());
+        let names =
+            services.0.iter().flat_map(|service| [Some(service.api_id.clone()), service.cws_name.clone()]);
+        let names = names.flatten().collect();
         let script: Arc<Script> = Arc::default();
         let (clock, with_script) = (config.clock.clone(), Some(Arc::clone(&script)));
         let local = services.start_by(&dir.path().join("s3"), &config.bucket, clock, with_script).await?;
         local.configure(&mut config);
-        Ok(Self { config, given, script, served: Vec::new(), local, dir })
+        let turn = tokio::sync::Mutex::default();
+        Ok(Self { config, given, script, served: Vec::new(), names, turn, local, dir })
     }
 
     /// Gives a secret.
@@ -123,18 +154,45 @@ impl Sandbox {
 
     /// Lets something go wrong with the next call of a service, by its API id or its name. A second
     /// fault is for the call after that.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such service: a slip in the test.
+    #[track_caller]
     pub fn fault(&self, service: &str, fault: Fault) {
-        self.script.add(service, [fault]);
+        self.faults(service, [fault]);
     }
 
     /// The same for so many calls.
+    #[track_caller]
     pub fn faults(&self, service: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.known(service);
         self.script.add(service, faults);
+    }
+
+    /// How many faults of a service have not come about.
+    #[track_caller]
+    pub fn faults_left(&self, service: &str) -> usize {
+        self.known(service);
+        self.script.left(service)
+    }
+
+    #[track_caller]
+    fn known(&self, service: &str) {
+        let names = &self.names;
+        let there = || names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        assert!(
+            names.iter().any(|name| name == service),
+            "no service `{service}` in this sandbox: {}",
+            there()
+        );
     }
 
     /// The calls of a service, by its API id or its name, in the order they came. Those that the gateway itself
     /// has refused are not among them; those that went wrong by script are.
+    #[track_caller]
     pub fn calls(&self, service: &str) -> Vec<Received> {
+        self.known(service);
         self.script.received(service)
     }
 
@@ -172,6 +230,7 @@ impl Sandbox {
     pub async fn run<B: Biz>(&self, conf: impl Serialize) -> Result<Finished> {
         let conf = Json::encode(&conf)?;
         let conf = (conf.as_str() != "null").then_some(conf);
+        let _turn = self.turn.lock().await;
         let definition = B::DEFINITION;
         let engine = self.start(&[definition], Mode::OneRun)?;
         let trigger = Trigger { conf, ..Trigger::default() };
@@ -181,13 +240,14 @@ impl Sandbox {
         // What was read is deleted.
         engine.drain().await.map_err(failure)?;
         drop(engine);
-        Finished::read(&self.reader()?, number)
+        Finished::read(&self.reader()?, number, definition)
     }
 
     /// Lets time pass, with all [scheduled](Self::with) business services, and tells the runs that have begun or
     /// ended meanwhile, in the order they were made. A run that is under way at the end goes on when time
     /// does.
     pub async fn pass(&self, time: Duration) -> Result<Vec<Finished>> {
+        let _turn = self.turn.lock().await;
         let clock = &self.config.clock;
         let begun = clock.now();
         let time = TimeDelta::from_std(time).map_err(Error::msg)?;
@@ -213,7 +273,11 @@ impl Sandbox {
         let mut runs = reader.runs(None, u32::MAX).map_err(Error::msg)?;
         runs.retain(|run| run.end_date.is_none_or(|end| end >= begun) && run.start_date.is_some());
         runs.sort_by_key(|run| run.number);
-        runs.iter().map(|run| Finished::read(&reader, run.number)).collect()
+        let of = |run: &RunRecord| {
+            let definitions = reachable(&self.served);
+            definitions.into_iter().find(|definition| definition.dag.dag_id == run.dag_id)
+        };
+        runs.iter().filter_map(|run| Some(Finished::read(&reader, run.number, of(run)?))).collect()
     }
 
     fn start(&self, definitions: &[&'static Definition], mode: Mode) -> Result<Engine> {

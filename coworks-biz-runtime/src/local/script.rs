@@ -87,6 +87,10 @@ impl Script {
         fault.map_or(Kind::None, |fault| fault.0)
     }
 
+    pub(super) fn left(&self, service: &str) -> usize {
+        lock(&self.faults).iter().filter(|(name, _)| name == service).map(|(_, queue)| queue.len()).sum()
+    }
+
     pub(super) fn received(&self, service: &str) -> Vec<Received> {
         lock(&self.received).iter().filter(|received| received.is_of(service)).cloned().collect()
     }

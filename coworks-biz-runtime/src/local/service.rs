@@ -21,6 +21,8 @@ pub struct Service {
     pub(super) api_id: String,
     pub(super) stage: String,
     pub(super) cws_name: Option<String>,
+    /// The addresses that it stands in for.
+    pub(super) at: Vec<String>,
     pub(super) token: Option<String>,
     /// The types of bodies.
     pub(super) takes: Vec<String>,
@@ -34,6 +36,7 @@ impl Service {
             api_id: api_id.into(),
             stage: "dev".into(),
             cws_name: None,
+            at: Vec::new(),
             token: None,
             takes: vec!["application/json".into()],
             entries: Router::new(),
@@ -51,6 +54,13 @@ impl Service {
     #[must_use]
     pub fn named(mut self, cws_name: impl Into<String>) -> Self {
         self.cws_name = Some(cws_name.into());
+        self
+    }
+
+    /// Lets it stand in for the service at this address, for calls with a `url`.
+    #[must_use]
+    pub fn at(mut self, url: impl Into<String>) -> Self {
+        self.at.push(url.into().trim_end_matches('/').to_owned());
         self
     }
 

@@ -248,6 +248,20 @@ pub(super) fn why(error: &reqwest::Error, limit: Duration, longer: &str) -> Stri
                 system, or to the file that SSL_CERT_FILE names"
             .to_owned();
     }
+    if all.contains("CaUsedAsEndEntity") {
+        return "its certificate is that of an authority, and not of a server: make one for the server that the \
+                authority signs"
+            .to_owned();
+    }
+    if all.contains("invalid peer certificate") {
+        return format!("its certificate is not to be trusted: {}", last(error));
+    }
+    if all.contains("tls handshake eof") || all.contains("InvalidContentType") {
+        return format!("it does not speak TLS there: is it `http://`? ({all})");
+    }
+    if all.contains("connection closed before message completed") {
+        return "the connection was closed before the answer".to_owned();
+    }
     if all.contains("tunnel error") {
         return format!("the proxy of the environment (HTTPS_PROXY) leads nowhere: {all}");
     }

@@ -1,5 +1,6 @@
 //! Sending: one client for all calls of a process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct Client {
     guard: Guard,
     secrets: Arc<Secrets>,
     clock: Clock,
+    stand_ins: BTreeMap<String, String>,
+    hermetic: bool,
     #[cfg(feature = "s3")]
     s3: (crate::config::S3, tokio::sync::OnceCell<super::Results>),
 }
@@ -67,6 +70,8 @@ impl Client {
             guard: Guard::default(),
             secrets: Arc::clone(&config.secrets),
             clock: config.clock.clone(),
+            stand_ins: config.stand_ins.clone(),
+            hermetic: config.hermetic,
             #[cfg(feature = "s3")]
             s3: (config.s3.clone(), tokio::sync::OnceCell::new()),
         })
@@ -230,11 +235,31 @@ impl Client {
             Address::Api { api_id, stage, region } => {
                 Place::Known(api_url(self.gateway.as_deref(), api_id, stage, region))
             }
-            Address::Url(url) => Place::Known(url.clone()),
+            Address::Url(url) => Place::Known(self.stand_in(url)?),
             Address::Named { cws_name, stage } => {
                 Place::Found(self.directory.find(cws_name, stage.as_deref()).await?)
             }
         })
+    }
+
+    /// The address itself, or that of what stands in for it.
+    fn stand_in(&self, url: &str) -> Result<String> {
+        if let Some(there) = self.stand_ins.get(url.trim_end_matches('/')) {
+            return Ok(there.clone());
+        }
+        let host = reqwest::Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned()));
+        let is_here = host.is_none_or(|host| {
+            let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        });
+        match self.hermetic && !is_here {
+            false => Ok(url.to_owned()),
+            true => Err(Error::fatal(format!(
+                "a sandbox calls nothing beyond this machine: let a service stand in for \
+                 `{0}` with `Service::new(..).at(\"{0}\")`",
+                without_credentials(url)
+            ))),
+        }
     }
 
     fn request(
@@ -365,7 +390,10 @@ pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
 fn redirect(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
     let same = attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
     match (same, attempt.previous().len()) {
-        (false, _) => attempt.error("it redirects to another host: give the service its address there"),
+        (false, _) => {
+            let to = attempt.url().origin().ascii_serialization();
+            attempt.error(format!("it redirects to another host, {to}: give the service its address there"))
+        }
         (true, 6..) => attempt.error("it redirects too often"),
         (true, _) => attempt.follow(),
     }

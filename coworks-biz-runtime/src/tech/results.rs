@@ -72,20 +72,24 @@ impl Results {
             .operation_attempt_timeout(Duration::from_secs(15))
             .operation_timeout(Duration::from_secs(40))
             .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
-        loader = match &s3.server {
+        let config = match &s3.server {
             Some(server) => {
                 let (key, secret) = (&server.access_key, server.secret_key.expose());
-                // On this machine, and so never through a proxy.
-                loader
+                // On this machine: never through a proxy, and nothing of the environment concerns it.
+                aws_sdk_s3::config::Builder::new()
+                    .behavior_version(BehaviorVersion::latest())
+                    .timeout_config(timeouts)
                     .http_client(aws_smithy_http_client::Builder::new().build_http())
                     .endpoint_url(&server.endpoint)
                     .credentials_provider(Credentials::new(key, secret, None, None, "by hand"))
                     .region(Region::new(DEFAULT_REGION))
             }
-            None => loader.region(RegionProviderChain::default_provider().or_else(DEFAULT_REGION)),
+            None => {
+                let loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
+                let region = RegionProviderChain::default_provider().or_else(DEFAULT_REGION);
+                aws_sdk_s3::config::Builder::from(&loader.region(region).load().await)
+            }
         };
-        let config = aws_sdk_s3::config::Builder::from(&loader.load().await);
         let config = config.force_path_style(s3.path_style || s3.server.is_some());
         Self {
             client: aws_sdk_s3::Client::from_conf(config.build()),
@@ -280,6 +284,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let text = match (status(error), error.code()) {
+        (Some(301), _) => format!("{what}: S3 answered 301: it is in another region, which AWS_REGION names"),
         (Some(status), Some(code)) => {
             let message = error.message().map(|m| format!(": {m}")).unwrap_or_default();
             format!("{what}: S3 answered {status} {code}{message}")
@@ -292,7 +297,9 @@ where
                 let how = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE";
                 return Error::fatal(format!("{what}: there are no AWS credentials ({how}): {why}"));
             }
-            format!("{what}: S3 is not reachable: {why}")
+            format!(
+                "{what}: S3 is not reachable, where the AWS settings (AWS_ENDPOINT_URL_S3, AWS_REGION) say that it is: {why}"
+            )
         }
     };
     Error::msg(text)
