@@ -308,6 +308,9 @@ impl Config {
             let (name, wanted) = ("COWORKS_BIZ_S3_RATE", "a whole number of requests a second, from 1");
             ConfigError::Value { name, value, wanted }
         })?;
+        if let Some(value) = env.get("SSL_CERT_FILE") {
+            certificates(value)?;
+        }
         let secrets = Secrets::new(env.clone());
         let db = flags.db.or_else(|| env.get("COWORKS_BIZ_DB").map(PathBuf::from)).or(file.db);
         Ok(Self {
@@ -316,7 +319,7 @@ impl Config {
             pools: file.pools,
             services: services::load(env, file.services)?,
             durability,
-            gateway_url: env.get("COWORKS_GATEWAY_URL").or(file.gateway_url),
+            gateway_url: env.get("COWORKS_GATEWAY_URL").or(file.gateway_url).map(gateway).transpose()?,
             directory: Directory::load(env, file.directory_url)?,
             bucket: env.get("COWORKS_BUCKET").or(file.bucket).unwrap_or_else(|| "coworks-airflow".into()),
             s3: S3 {
@@ -338,6 +341,31 @@ impl Config {
             clock: Clock::default(),
         })
     }
+}
+
+/// An address in place of that of API Gateway, which may name what is filled in.
+fn gateway(value: String) -> Result<String, ConfigError> {
+    let filled = value.replace("{api_id}", "x").replace("{region}", "x");
+    let is_address =
+        reqwest::Url::parse(&filled).is_ok_and(|url| url.has_host() && url.scheme().starts_with("http"));
+    match is_address && !filled.contains(['{', '}', '?', '#']) {
+        true => Ok(value),
+        false => Err(ConfigError::Connection {
+            name: "COWORKS_GATEWAY_URL",
+            reason:
+                "it must be an address such as `http://127.0.0.1:8000/{api_id}`, in which `{api_id}` and \
+                     `{region}` are filled in"
+                    .to_owned(),
+        }),
+    }
+}
+
+/// The file of certificates that are trusted: without it, they would be trusted as if it had not been named.
+fn certificates(value: String) -> Result<(), ConfigError> {
+    let has_one =
+        std::fs::read_to_string(&value).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----"));
+    let (name, wanted) = ("SSL_CERT_FILE", "a file of certificates (PEM) that can be read");
+    if has_one { Ok(()) } else { Err(ConfigError::Value { name, value, wanted }) }
 }
 
 #[cfg(test)]
@@ -382,6 +410,17 @@ mod tests {
         assert_eq!(
             bad(&[("COWORKS_BIZ_DURABILITY", "max")]),
             "COWORKS_BIZ_DURABILITY is `max`; it must be `step`, `run` or `relaxed`"
+        );
+        assert!(
+            bad(&[("COWORKS_GATEWAY_URL", "127.0.0.1:8000")])
+                .starts_with("COWORKS_GATEWAY_URL cannot be used: it must be an address")
+        );
+        assert!(
+            bad(&[("COWORKS_GATEWAY_URL", "http://h/{api}")])
+                .contains("`{api_id}` and `{region}` are filled in")
+        );
+        assert!(
+            bad(&[("SSL_CERT_FILE", "/nowhere/ca.pem")]).starts_with("SSL_CERT_FILE is `/nowhere/ca.pem`")
         );
         assert_eq!(
             bad(&[("COWORKS_BIZ_TRACEPARENT", "yes")]),

@@ -53,7 +53,7 @@
 //! | bytes, base64 decoded, malformed envelopes | [`results::an_object_is_what_the_output_makes_of_it`] |
 //! | one slash | [`directory::a_lookup_is_this_and_nothing_else`], [`request::each_request_is_this_and_nothing_else`] |
 //! | the quickstart runs | `quickstart` |
-//! | an outage of S3 is waited out; 403 | [`original::an_outage_of_s3_is_waited_out`] |
+//! | an outage of S3 is waited out; 403 | [`original::an_outage_of_s3_is_waited_out`], [`original::an_answer_that_may_not_be_read_is_told_with_its_key_and_not_asked_for_again`] |
 //! | (ours) a redirect never carries a token elsewhere | [`network::a_redirect_elsewhere_is_refused_and_one_within_followed`] |
 //!
 //! What is between: TLS, HTTP/2, proxies, redirects, and who is not there: [`network`]. Compile errors (`json` with `data`, a transformer with a query, an exhaustive `match`) are in `tests/ui`.

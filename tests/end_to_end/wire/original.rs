@@ -213,3 +213,37 @@ async fn an_outage_of_s3_is_waited_out() {
         assert_eq!(deleted, 1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_may_not_be_read_is_told_with_its_key_and_not_asked_for_again() {
+    let world = World::new(Router::new()).await;
+    let gateway = Server::start(|_| say(200, "", "")).await;
+    let s3 = Server::start(move |heard| {
+        let query = heard.line.split_once('?').map(|(_, query)| query);
+        match (heard.line.split(' ').next().unwrap(), query) {
+            // Who may list, and look, and not read: it is encrypted with a key of others.
+            ("HEAD", _) => raw("HTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n", Then::Keep),
+            ("GET", Some(query)) if query.contains("list-type=2") => {
+                let pairs = coworks_biz::local::axum::http::Uri::try_from(format!("/?{query}")).unwrap();
+                let prefix = pairs.query().unwrap().split('&').find_map(|pair| pair.strip_prefix("prefix="));
+                let key = prefix.unwrap().replace("%2F", "/");
+                say(
+                    200,
+                    "",
+                    &format!("<ListBucketResult><Contents><Key>{key}</Key></Contents></ListBucketResult>"),
+                )
+            }
+            ("GET", _) => say(403, "", "<Error><Code>AccessDenied</Code><Message>no</Message></Error>"),
+            other => panic!("what is kept is not deleted: {other:?}"),
+        }
+    })
+    .await;
+    let env = [("AWS_ENDPOINT_URL_S3", &*s3.url())];
+    let (ended, result) = run(&world, &gateway.url(), &["asynchronous"], &env).await;
+    assert_eq!(ended.code(), 1, "{ended:?}");
+    let error = result.error("answer.read");
+    let told =
+        ["s3://coworks-airflow/s3/biz-", "403 AccessDenied: no", "`s3:GetObject`", "The object is kept"];
+    assert!(told.iter().all(|part| error.contains(part)), "{error}");
+    assert_eq!(gateway.heard().len(), 1, "the service has done its part");
+}
