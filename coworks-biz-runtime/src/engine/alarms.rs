@@ -95,7 +95,7 @@ impl Core {
                 Alarm::Service(service, at) => self.slots.look(service, at),
                 Alarm::Notice(id) => self.tell(id),
                 Alarm::Prune => self.prune_due = true,
-                Alarm::Sweep => self.sweep.due = true,
+                Alarm::Sweep => self.sweep_now(),
             }
         }
     }

@@ -12,6 +12,7 @@ use super::host::{RunHost, Shared};
 use super::live::Live;
 use super::message::{Ended, Message};
 use super::outlook::outlook;
+use crate::dag::Kind;
 use crate::run::{Ending, Event, Key, State};
 use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write};
 use crate::task::{Attempt, Awaited, End, Wait, attempt, log_line};
@@ -115,6 +116,8 @@ impl Core {
         }
         let outputs = Arc::clone(&live.outputs);
         let task = live.node(key).task_id;
+        let (tries, submits) =
+            (record.try_number - record.tries_before, matches!(live.node(key).kind, Kind::Submit));
         let TaskRecord { task_id, map_index, try_number, .. } = record;
         let mut log = end.log;
         for (key, value) in &xcoms {
@@ -143,7 +146,9 @@ impl Core {
         let over = |live: &Live| live.instance(key).state.is_some_and(State::is_final);
         if self.runs.get(&run).is_some_and(over) {
             self.delete_read(end.delete);
-            if matches!(end.ending, Ending::Failed(_)) && !end.kept {
+            // Who was refused at once has begun nothing.
+            let refused = end.answered.is_some() && tries == 1 && submits;
+            if matches!(end.ending, Ending::Failed(_)) && !end.kept && !refused {
                 self.give_up(run, key);
             }
         }

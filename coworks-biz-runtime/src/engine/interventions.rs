@@ -151,6 +151,9 @@ impl Core {
         let record = Box::new(live.record.clone());
         let detail = Some(format!("{} marked {mark:?} by an operator", live.name(key)).to_lowercase());
         self.writes.push(Write::Run { record, event: "marked", detail, at });
+        if mark == Mark::Success {
+            self.spare(run, key);
+        }
         self.obey(run, &mut commands, None, None);
         self.answer_of(loaded, Vec::new())
     }

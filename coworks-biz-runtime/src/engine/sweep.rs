@@ -36,6 +36,8 @@ pub(super) struct Sweep {
     /// Some of it may be due.
     pub(super) due: bool,
     pub(super) under_way: bool,
+    /// When it goes on by itself.
+    alarm: Option<DateTime<Utc>>,
     /// What was last said of S3 not deleting, how long it is left alone for that, and until when.
     trouble: Option<(String, TimeDelta, DateTime<Utc>)>,
 }
@@ -58,6 +60,15 @@ impl Core {
     pub(super) fn is_wait(&self, run: i64, key: Key) -> bool {
         let body = self.runs.get(&run).and_then(|live| live.definition.bodies.get(key.task as usize));
         matches!(body, Some(Body::Group { member: Member::Wait, .. }))
+    }
+
+    /// An operator says that its answer is there: it is not deleted before it is read.
+    pub(super) fn spare(&mut self, run: i64, key: Key) {
+        if self.is_wait(run, key)
+            && let Some(answer) = self.answers(run, key).into_iter().next()
+        {
+            self.writes.push(Write::Spare(answer));
+        }
     }
 
     /// The same for those that are about to be cleared: for what they are doing, not for what they have done.
@@ -84,17 +95,26 @@ impl Core {
             Member::Wait => sent.state == Some(State::Success),
             Member::Read => own.try_number > own.tries_before,
         };
-        if call.keep || !was_sent {
-            return;
+        if !call.keep && was_sent {
+            self.delete(self.answers(run, key), LATE);
         }
+    }
+
+    /// Where a member of a group has asked for answers.
+    fn answers(&self, run: i64, key: Key) -> Vec<Object> {
+        let Some(live) = self.runs.get(&run) else { return Vec::new() };
+        let Some(&Body::Group { member, call, submit, .. }) = live.definition.bodies.get(key.task as usize)
+        else {
+            return Vec::new();
+        };
         let bucket = call.bucket.unwrap_or(self.shared.services.bucket());
         let submit_id = live.definition.dag.tasks[submit as usize].task_id;
         let name = live.dag_run.call_name(submit_id, key.map_index, live.generation(key));
+        let first = Object::of_call(bucket, self.shared.engine_id(), &name);
         // `read` asks again at keys of its own.
+        let own = live.instance(key);
         let asked = if member == Member::Read { own.try_number - own.tries_before } else { 1 };
-        let engine_id = self.shared.engine_id();
-        let first = Object::of_call(bucket, engine_id, &name);
-        self.delete((1..=asked.max(1)).map(|asking| first.asked_by(asking)).collect(), LATE);
+        (1..=asked.max(1)).map(|asking| first.asked_by(asking)).collect()
     }
 
     /// Deletes what is due, in one request for a thousand.
@@ -104,13 +124,13 @@ impl Core {
         }
         let now = self.now();
         if let Some(&(.., until)) = self.sweep.trouble.as_ref().filter(|(.., until)| *until > now) {
-            self.alarm(until, Alarm::Sweep);
+            self.sweep_at(until);
             return Ok(());
         }
         let due = self.writer.deletions(now, BATCH)?;
         if due.is_empty() {
             if let Some(next) = self.writer.next_deletion()? {
-                self.alarm(next, Alarm::Sweep);
+                self.sweep_at(next);
             }
             return Ok(());
         }
@@ -127,6 +147,19 @@ impl Core {
             drop(busy);
         });
         Ok(())
+    }
+
+    /// Goes on at this moment, unless it does so before.
+    fn sweep_at(&mut self, at: DateTime<Utc>) {
+        if self.sweep.alarm.is_none_or(|set| at < set) {
+            self.sweep.alarm = Some(at);
+            self.alarm(at, Alarm::Sweep);
+        }
+    }
+
+    /// The moment has come.
+    pub(super) fn sweep_now(&mut self) {
+        (self.sweep.due, self.sweep.alarm) = (true, None);
     }
 
     /// Some were deleted, or could not be.

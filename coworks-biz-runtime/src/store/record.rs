@@ -298,6 +298,8 @@ pub enum Write {
     },
     /// An object is to be deleted from S3. What was said of it before is not made shorter.
     Delete(Deletion),
+    /// An object is not to be deleted from S3 any more.
+    Spare(Object),
     /// An object has been deleted from S3, or could not be.
     Deleted {
         /// What was to be done. Where something else is to be done by now, that stays.

@@ -372,6 +372,12 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                 ])?;
             Ok(())
         }
+        Write::Spare(object) => {
+            transaction
+                .prepare_cached("DELETE FROM to_delete WHERE bucket = ? AND key = ?")?
+                .execute([&object.bucket, &object.key])?;
+            Ok(())
+        }
         Write::Deleted { deletion: Deletion { object, until, .. }, again } => {
             let until = until.timestamp_micros();
             match again {
