@@ -284,16 +284,16 @@ def compare_calls_that_are_not_taken():
 def compare_refusals():
     """refusals of services fail the task, after a retry where one may help"""
     run = Run("refused", exit_code=1)
-    for task, tries, text in (
-        ("missing", 1, "answered 404: no such customer"),
-        ("bad", 1, "answered 400: <!doctype html>"),
-        ("broken", 2, 'answered 500: {"refused": 500}'),
+    for task, tries, status, text in (
+        ("missing", 1, 404, "no such customer"),
+        ("bad", 1, 400, "<!doctype html>"),
+        ("broken", 2, 500, '{"refused": 500}'),
     ):
-        run.fails(task, text, tries=tries)
+        run.fails(task, f"answered {status}: {text}", tries=tries)
         run.state(f"{task}_later.call", "success", 1)
-        run.fails(f"{task}_later.read", text, tries=tries)
+        run.fails(f"{task}_later.read", f"answered {status}, left at s3://", f": {text}", tries=tries)
         check(f"{run.name(task)}: requests", [len(run.asked(task)), len(run.asked(f"{task}_later.call"))], [tries, tries])
-    run.fails("raised_later.read", "answered 500: <!doctype html>", "Internal Server Error", tries=2)
+    run.fails("raised_later.read", "answered 500, left at s3://", ": <!doctype html>", "Internal Server Error", tries=2)
     nothing_is_left(run)
 
 
