@@ -230,7 +230,7 @@ async fn an_answer_that_may_not_be_read_is_told_with_its_key_and_not_asked_for_a
                 say(
                     200,
                     "",
-                    &format!("<ListBucketResult><Contents><Key>{key}</Key></Contents></ListBucketResult>"),
+                    format!("<ListBucketResult><Contents><Key>{key}</Key></Contents></ListBucketResult>"),
                 )
             }
             ("GET", _) => say(403, "", "<Error><Code>AccessDenied</Code><Message>no</Message></Error>"),
