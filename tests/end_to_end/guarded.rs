@@ -11,7 +11,7 @@ use coworks_biz::local::axum::routing::post;
 use coworks_biz::local::axum::{Json, Router};
 use serde_json::json;
 
-use crate::harness::{Gate, Run, World};
+use crate::harness::{Gate, Run, World, show, trigger};
 
 /// How many were under way at once, now and at most.
 type Held = Arc<Mutex<(usize, usize)>>;
@@ -42,16 +42,6 @@ async fn world(config: &str) -> (World, Gate, Held) {
     std::fs::write(world.path("coworks-biz.toml"), config).unwrap();
     assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
     (world, gate, held)
-}
-
-async fn trigger(world: &World, arguments: &[&str]) -> String {
-    let ended = world.run(&[&["trigger"], arguments, &["--output", "json"]].concat()).await;
-    assert_eq!(ended.code(), 0, "{ended:?}");
-    ended.json()["run_id"].as_str().unwrap().to_owned()
-}
-
-async fn show(world: &World, run_id: &str) -> Run {
-    Run(world.run(&["show", run_id, "--output", "json"]).await.json())
 }
 
 fn count(run: &Run, task: &str, state: &str) -> usize {

@@ -195,6 +195,18 @@ impl World {
     }
 }
 
+/// Triggers a run in a process of its own, and gives its id.
+pub async fn trigger(world: &World, arguments: &[&str]) -> String {
+    let ended = world.run(&[&["trigger"], arguments, &["--output", "json"]].concat()).await;
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    ended.json()["run_id"].as_str().unwrap().to_owned()
+}
+
+/// A run as it stands.
+pub async fn show(world: &World, run_id: &str) -> Run {
+    Run(world.run(&["show", run_id, "--output", "json"]).await.json())
+}
+
 /// A process that has ended.
 #[derive(Debug)]
 pub struct Ended {

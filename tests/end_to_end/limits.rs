@@ -7,7 +7,7 @@ use coworks_biz::local::axum::routing::post;
 use coworks_biz::local::axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, Run, World};
+use crate::harness::{Gate, World, show, trigger};
 
 /// `/held` waits for the gate and gives back what it was given.
 async fn world() -> (World, Gate) {
@@ -19,16 +19,6 @@ async fn world() -> (World, Gate) {
     let world = World::new(Router::new().route("/held", post(held)).with_state(gate.clone())).await;
     assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
     (world, gate)
-}
-
-async fn trigger(world: &World, arguments: &[&str]) -> String {
-    let ended = world.run(&[&["trigger"], arguments, &["--output", "json"]].concat()).await;
-    assert_eq!(ended.code(), 0, "{ended:?}");
-    ended.json()["run_id"].as_str().unwrap().to_owned()
-}
-
-async fn show(world: &World, run_id: &str) -> Run {
-    Run(world.run(&["show", run_id, "--output", "json"]).await.json())
 }
 
 async fn why(world: &World, biz: &str) -> Vec<String> {

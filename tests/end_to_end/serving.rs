@@ -7,7 +7,7 @@ use coworks_biz::local::axum::routing::{get, post};
 use coworks_biz::local::axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, Run, World};
+use crate::harness::{Gate, World, show};
 
 /// `/tick` tells the gate and answers at once; `/steps` waits for it.
 fn entries(gate: &Gate) -> Router {
@@ -38,10 +38,6 @@ async fn only(world: &World, biz: &str) {
 async fn runs(world: &World, biz: &str) -> Vec<Value> {
     let runs = world.run(&["runs", biz, "--limit", "1000", "--output", "json"]).await.json();
     runs.as_array().unwrap().clone()
-}
-
-async fn show(world: &World, run_id: &str) -> Run {
-    Run(world.run(&["show", run_id, "--output", "json"]).await.json())
 }
 
 /// The run ids that an order has answered with.

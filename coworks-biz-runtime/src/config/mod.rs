@@ -411,6 +411,11 @@ mod tests {
             bad(&[("COWORKS_BIZ_DURABILITY", "max")]),
             "COWORKS_BIZ_DURABILITY is `max`; it must be `step`, `run` or `relaxed`"
         );
+        let rates: [&'static [(&str, &str)]; 2] =
+            [&[("COWORKS_BIZ_S3_RATE", "0")], &[("COWORKS_BIZ_S3_RATE", "fast")]];
+        for rate in rates {
+            assert!(bad(rate).ends_with("must be a whole number of requests a second, from 1"));
+        }
         assert!(
             bad(&[("COWORKS_GATEWAY_URL", "127.0.0.1:8000")])
                 .starts_with("COWORKS_GATEWAY_URL cannot be used: it must be an address")

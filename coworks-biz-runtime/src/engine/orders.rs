@@ -235,3 +235,15 @@ impl Core {
 fn json(value: &serde_json::Value) -> Result<Json, EngineError> {
     Json::encode(value).map_err(|e| Refusal::Nothing(e.to_string()).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_written_as_the_guide_says() {
+        let order = serde_json::from_str(r#"{"order": "hint", "bucket": "b", "key": "k"}"#).unwrap();
+        let Order::Hint(object) = order else { panic!("{order:?}") };
+        assert_eq!(object.to_string(), "s3://b/k");
+    }
+}

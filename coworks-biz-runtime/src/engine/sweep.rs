@@ -12,10 +12,12 @@ use futures_util::FutureExt;
 use super::Mode;
 use super::alarms::Alarm;
 use super::core::{BATCH, Core};
+use super::live::Live;
 use super::message::Message;
 use crate::run::{Key, State};
 use crate::store::{Deletion, StoreError, Write};
 use crate::task::{Body, Member};
+use crate::tech::AsyncCall;
 use crate::value::Object;
 
 /// A function runs for no longer than this: what it was given twice, it has written twice by then.
@@ -56,22 +58,8 @@ impl Core {
         }
     }
 
-    /// Whether it is the member of a group that waits: what it is said to have waited for is read next.
-    pub(super) fn is_wait(&self, run: i64, key: Key) -> bool {
-        let body = self.runs.get(&run).and_then(|live| live.definition.bodies.get(key.task as usize));
-        matches!(body, Some(Body::Group { member: Member::Wait, .. }))
-    }
-
-    /// An operator says that its answer is there: it is not deleted before it is read.
-    pub(super) fn spare(&mut self, run: i64, key: Key) {
-        if self.is_wait(run, key)
-            && let Some(answer) = self.answers(run, key).into_iter().next()
-        {
-            self.writes.push(Write::Spare(answer));
-        }
-    }
-
-    /// The same for those that are about to be cleared: for what they are doing, not for what they have done.
+    /// Deletes the answers of members of calls that are about to be cleared: of what they are doing, not of
+    /// what they have done.
     pub(super) fn give_up_all(&mut self, run: i64, keys: &[Key]) {
         for &key in keys {
             let state = self.runs.get(&run).and_then(|live| live.instance(key).state);
@@ -83,11 +71,7 @@ impl Core {
 
     /// Deletes the answer of a call that was sent and that nobody waits for any more, whenever it comes.
     pub(super) fn give_up(&mut self, run: i64, key: Key) {
-        let Some(live) = self.runs.get(&run) else { return };
-        let Some(&Body::Group { member, call, submit, .. }) = live.definition.bodies.get(key.task as usize)
-        else {
-            return;
-        };
+        let Some((live, member, call, submit)) = self.member(run, key) else { return };
         let (own, sent) = (live.instance(key), live.instance(key.beside(submit)));
         let was_sent = match member {
             Member::Submit => sent.try_number > sent.tries_before,
@@ -100,21 +84,41 @@ impl Core {
         }
     }
 
-    /// Where a member of a group has asked for answers.
+    /// Whether it is the member of a call that waits: what it is said to have waited for is read next.
+    pub(super) fn is_wait(&self, run: i64, key: Key) -> bool {
+        matches!(self.member(run, key), Some((_, Member::Wait, ..)))
+    }
+
+    /// An operator says that its answer is there: it is not deleted before it is read.
+    pub(super) fn spare(&mut self, run: i64, key: Key) {
+        if self.is_wait(run, key) {
+            self.writes.extend(self.answers(run, key).into_iter().map(Write::Spare));
+        }
+    }
+
+    /// Where a member of a call has asked for answers.
     fn answers(&self, run: i64, key: Key) -> Vec<Object> {
-        let Some(live) = self.runs.get(&run) else { return Vec::new() };
-        let Some(&Body::Group { member, call, submit, .. }) = live.definition.bodies.get(key.task as usize)
-        else {
-            return Vec::new();
-        };
+        let Some((live, member, call, submit)) = self.member(run, key) else { return Vec::new() };
         let bucket = call.bucket.unwrap_or(self.shared.services.bucket());
-        let submit_id = live.definition.dag.tasks[submit as usize].task_id;
-        let name = live.dag_run.call_name(submit_id, key.map_index, live.generation(key));
+        let name = live.dag_run.call_name(
+            live.node(key.beside(submit)).task_id,
+            key.map_index,
+            live.generation(key),
+        );
         let first = Object::of_call(bucket, self.shared.engine_id(), &name);
         // `read` asks again at keys of its own.
         let own = live.instance(key);
         let asked = if member == Member::Read { own.try_number - own.tries_before } else { 1 };
         (1..=asked.max(1)).map(|asking| first.asked_by(asking)).collect()
+    }
+
+    /// Which member of which asynchronous call a task instance is, with the index of the one that sends.
+    fn member(&self, run: i64, key: Key) -> Option<(&Live, Member, &'static AsyncCall, u32)> {
+        let live = self.runs.get(&run)?;
+        match live.definition.bodies.get(key.task as usize)? {
+            Body::Group { member, call, submit, .. } => Some((live, *member, call, *submit)),
+            _ => None,
+        }
     }
 
     /// Deletes what is due, in one request for a thousand.

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 pub(super) use self::plan::Watch;
 use self::plan::{Ask, Heard, Listed, Plan};
+use super::Waiting;
 use super::host::Shared;
 use super::message::Message;
 use crate::clock::Busy;
@@ -83,6 +84,7 @@ impl Looker {
         let clock = shared.clock.clone();
         let mut plan = Plan::new(shared.s3_rate, clock.instant());
         let mut asking = JoinSet::new();
+        let mut waiting = Waiting::default();
         let mut awake = clock.busy();
         loop {
             let now = clock.instant();
@@ -90,19 +92,17 @@ impl Looker {
                 // The task itself looks once more, and says what it found.
                 tell(&shared, who, object, Resume::Overdue);
             }
-            shared.waiting.lock().unwrap_or_else(|e| e.into_inner()).answers = plan.len();
             while asking.len() < AT_ONCE
                 && let Some(ask) = plan.ask(now)
             {
-                {
-                    let mut waiting = shared.waiting.lock().unwrap_or_else(|e| e.into_inner());
-                    match ask {
-                        Ask::Head { .. } => waiting.heads += 1,
-                        Ask::List { .. } => waiting.lists += 1,
-                    }
+                match ask {
+                    Ask::Head { .. } => waiting.heads += 1,
+                    Ask::List { .. } => waiting.lists += 1,
                 }
                 asking.spawn(question(Arc::clone(&shared), ask, clock.busy()));
             }
+            waiting.answers = plan.len();
+            *shared.waiting.lock().unwrap_or_else(|e| e.into_inner()) = waiting;
             let question = plan.next_question(now).filter(|_| asking.len() < AT_ONCE);
             let next = question.into_iter().chain(plan.next_end()).min();
             let sleep = next.map(|next| {

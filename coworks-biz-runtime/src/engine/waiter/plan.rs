@@ -202,8 +202,7 @@ impl Plan {
             if due > now {
                 return None;
             }
-            let cost = self.cost(&name, now);
-            if let Some(cost) = cost {
+            if let Some(cost) = self.cost(&name, now) {
                 return self.budget.take(cost, now).then(|| self.ask_of(&name, now))?;
             }
         }
@@ -230,20 +229,18 @@ impl Plan {
     /// what a `LIST` has looked for meanwhile.
     fn cost(&mut self, name: &str, now: Instant) -> Option<f64> {
         let bucket = self.buckets.get_mut(name)?;
-        let Some((first, _)) = bucket.keys.first_key_value() else {
-            bucket.pass = None;
-            return None;
-        };
+        let first = bucket.keys.first_key_value().map(|(first, _)| Arc::clone(first));
+        // All that it was looking for is given up.
+        bucket.pass.take_if(|_| first.is_none());
         if bucket.pass.is_none() {
             // What was found there long ago may be gone.
             let known = bucket.listed.is_some_and(|listed| now < listed + NOT_LISTED);
             let worth = if known { bucket.cost.max(LIST) } else { LIST }.ceil() as usize;
             let may_list = bucket.not_listed_until.is_none_or(|until| until <= now);
-            let pass = Pass { began: now, pages: 0, found: 0, from: Some(Arc::clone(first)) };
-            if near(bucket, &mut self.waits, now, worth) < worth || !may_list {
+            if near(bucket, &mut self.waits, now, worth) < worth || !may_list || first.is_none() {
                 return bucket.by_time.first().filter(|(at, _)| *at <= now).map(|_| 1.0);
             }
-            bucket.pass = Some(pass);
+            bucket.pass = Some(Pass { began: now, pages: 0, found: 0, from: first });
         }
         Some(LIST)
     }

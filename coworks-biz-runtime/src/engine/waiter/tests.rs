@@ -277,6 +277,16 @@ fn a_list_that_is_due_is_not_overtaken_by_looks_elsewhere() {
 }
 
 #[test]
+fn two_who_wait_for_one_key_do_not_hold_up_the_others() {
+    let mut world = World::with(1);
+    world.plan.add(Watch { object: object(0), ..watch(1, HOUR) }, world.now);
+    world.plan.forget((1, Key::plain(1)));
+    world.there.insert(key(0));
+    world.until(Duration::from_secs(1));
+    assert_eq!(world.arrived.iter().map(|(run, _)| *run).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
 fn a_hint_while_it_is_asked_for_is_not_lost() {
     let mut world = World::with(1);
     let ask = std::iter::repeat_with(|| {
