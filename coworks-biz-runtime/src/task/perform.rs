@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tracing::{Instrument, Span};
 
 use super::attempt::{Attempt, End, Outcome, Side};
@@ -99,7 +100,7 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
             }
             let who = attempt.run.identity(context.task_id, attempt);
             let call_it = host.services().call(call, &arguments, &who, attempt.last_try);
-            let answer = within(limit, true, call_it).await?;
+            let answer = within(limit, true, call_it.boxed()).await?;
             outcome.push("cws_name", Json::encode(&call.service.name())?);
             outcome.answer(answer)?;
             Ok(outcome)
@@ -108,15 +109,16 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
         Body::Group { member, call, arguments, submit } => {
             let (arguments, submit) = (*arguments, *submit);
             let group = super::group::Group { call, arguments, submit, attempt, context, side };
-            within(limit, true, group.perform(*member)).await
+            within(limit, true, group.perform(*member).boxed()).await
         }
         Body::Sensor { call, arguments } => {
             let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
-            within(limit, true, sensor::poke(call, &arguments, attempt, host.services(), host.clock())).await
+            let poke = sensor::poke(call, &arguments, attempt, host.services(), host.clock());
+            within(limit, true, poke.boxed()).await
         }
         Body::Trigger { call, conf } => {
             let triggering = Triggering { call, conf: *conf, attempt, context };
-            within(limit, true, triggering.perform()).await
+            within(limit, true, triggering.perform().boxed()).await
         }
         Body::Branch(choose) => {
             let choice = choose(&context)?;
@@ -164,9 +166,10 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
 
 /// Awaits work up to its limit. What cannot be stopped is awaited to its end
 /// all the same, so that the next try does not run beside it.
-async fn within<T>(limit: Option<Duration>, stops: bool, work: impl Future<Output = Result<T>>) -> Result<T> {
+///
+/// The work is boxed: else every attempt would have room for the largest, and be moved with it.
+async fn within<T>(limit: Option<Duration>, stops: bool, mut work: BoxFuture<'_, Result<T>>) -> Result<T> {
     let Some(limit) = limit else { return work.await };
-    let mut work = std::pin::pin!(work);
     match tokio::time::timeout(limit, &mut work).await {
         Ok(result) => result,
         Err(_) => {

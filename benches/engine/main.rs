@@ -1,0 +1,155 @@
+//! Steps a second of the embedded engine, beside what the disk itself gives.
+//!
+//! `cargo bench --bench engine`: each shape of work runs in an engine of its own that has worked
+//! before, on a database of its own, with events and one log line a task, at `step` durability
+//! and with the default limits where its name says nothing else. Then the same again while four
+//! readers page through runs and tasks of that database, each a hundred times a second.
+//!
+//! The reference is the same process committing one row at a time, synced, into the same file:
+//! a chain cannot be much faster than that.
+//!
+//! `-- chain rounds=20` measures what has `chain` in its name, twenty times; `-- alone` leaves the
+//! readers out. `COWORKS_BENCH_DIR` is where the databases are made; here, where it is not set.
+
+mod reading;
+mod shapes;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use coworks_biz::__runtime::run::RunState;
+use coworks_biz::__runtime::task::{Capture, Definition};
+use coworks_biz::config::{Config, Durability, Environment, Flags};
+use coworks_biz::engine::{Engine, Mode, Trigger};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How often each shape is measured where nothing is said; the median counts.
+const ROUNDS: usize = 5;
+
+struct Shape {
+    name: &'static str,
+    definition: &'static Definition,
+    /// How many runs are under way at once, and how often that is done.
+    runs: usize,
+    times: usize,
+    steps: usize,
+    durability: Durability,
+    parallelism: Option<usize>,
+}
+
+impl Shape {
+    /// With one run at a time of so many steps.
+    fn new(name: &'static str, definition: &'static Definition, steps: usize, times: usize) -> Self {
+        Self { name, definition, runs: 1, times, steps, durability: Durability::Step, parallelism: None }
+    }
+}
+
+fn shapes() -> Vec<Shape> {
+    let (fan, chain) = (shapes::fan(), shapes::chain("chain", 1000));
+    vec![
+        Shape::new("1 > 998 > 1", fan, 1_000, 10),
+        Shape { parallelism: Some(1_000), ..Shape::new("1 > 998 > 1, a slot for each", fan, 1_000, 10) },
+        Shape::new("chain of 1,000", chain, 1_000, 2),
+        Shape { durability: Durability::Run, ..Shape::new("chain of 1,000, run", chain, 1_000, 5) },
+        Shape { runs: 1_000, ..Shape::new("1,000 runs of 5", shapes::chain("short", 5), 5_000, 2) },
+        Shape::new("1,000 items", shapes::some(), 1_002, 10),
+        Shape::new("10,000 items", shapes::many(), 10_002, 1),
+    ]
+}
+
+fn config(dir: &Path, shape: &Shape) -> Config {
+    let flags = Flags { db: Some(dir.join("biz.db")), parallelism: shape.parallelism };
+    let nothing = Environment::from(|_| None);
+    let config = Config::from(flags, &nothing, &dir.join("none.toml")).expect("the defaults are good");
+    Config { durability: shape.durability, ..config }
+}
+
+/// Steps a second, and synced commits of one row a second in the same file.
+fn measure(dir: &Path, shape: &Shape, readers: usize) -> (f64, f64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+    let config = config(dir, shape);
+    runtime.block_on(async {
+        let engine = Engine::start(&config, &[shape.definition], Mode::OneRun).expect("an engine");
+        // The log and the caches then have their size.
+        work(&engine, shape).await;
+        let reading = reading::Reading::start(&config.db, readers);
+        let begin = Instant::now();
+        for _ in 0..shape.times {
+            work(&engine, shape).await;
+        }
+        let took = begin.elapsed();
+        drop(reading);
+        let rate = (shape.times * shape.steps) as f64 / took.as_secs_f64();
+        (rate, reference(&config.db))
+    })
+}
+
+/// Does all runs at once, until the last has ended.
+async fn work(engine: &Engine, shape: &Shape) {
+    let triggers = (0..shape.runs).map(|_| engine.trigger(shape.definition, Trigger::default()));
+    for handle in futures_util::future::join_all(triggers).await {
+        let state = handle.expect("a run").ended().await.expect("its end");
+        assert_eq!(state, RunState::Success);
+    }
+}
+
+/// Synced commits of one row each, a second.
+fn reference(db: &Path) -> f64 {
+    let file = rusqlite::Connection::open(db).expect("a file");
+    file.busy_timeout(Duration::from_secs(5)).expect("a time");
+    file.execute_batch("PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS reference (a, b, c)")
+        .expect("a table");
+    let commits = 1000;
+    let mut insert =
+        file.prepare("INSERT INTO reference VALUES (?, 'task_1', 'success')").expect("a statement");
+    let begin = Instant::now();
+    for number in 0..commits {
+        insert.execute([number]).expect("a row");
+    }
+    f64::from(commits) / begin.elapsed().as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() {
+    // The log of each task is captured, and nothing is printed.
+    let info = tracing_subscriber::filter::LevelFilter::INFO;
+    tracing_subscriber::registry().with(info).with(Capture).init();
+    let asked: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let rounds = asked.iter().find_map(|word| word.strip_prefix("rounds=")?.parse().ok()).unwrap_or(ROUNDS);
+    let with: &[usize] = if asked.iter().any(|word| word == "alone") { &[0] } else { &[0, 4] };
+    let names: Vec<&String> =
+        asked.iter().filter(|word| !word.starts_with("rounds=") && *word != "alone").collect();
+    let mut shapes = shapes();
+    shapes.retain(|shape| names.is_empty() || names.iter().any(|part| shape.name.contains(part.as_str())));
+    let place = std::env::var_os("COWORKS_BENCH_DIR").map_or(PathBuf::from("."), PathBuf::from);
+    // One after the other in turn, so that a drift of the machine hits all alike.
+    let mut measured = vec![vec![vec![]; shapes.len()]; with.len()];
+    for _ in 0..rounds {
+        for (measured, &readers) in measured.iter_mut().zip(with) {
+            for (measured, shape) in measured.iter_mut().zip(&shapes) {
+                let dir = tempfile::tempdir_in(&place).expect("a folder on the disk of the project");
+                measured.push(measure(dir.path(), shape, readers));
+            }
+        }
+    }
+    for (measured, readers) in measured.into_iter().zip(with) {
+        println!(
+            "\n{:<30} {:>10} {:>10} {:>10}",
+            format!("{readers} readers"),
+            "steps/s",
+            "commits/s",
+            "ratio"
+        );
+        for (shape, measured) in shapes.iter().zip(measured) {
+            let rate = median(measured.iter().map(|(rate, _)| *rate).collect());
+            let commits = median(measured.iter().map(|(_, commits)| *commits).collect());
+            let ratio = median(measured.iter().map(|(rate, commits)| rate / commits).collect());
+            println!("{:<30} {rate:>10.0} {commits:>10.0} {ratio:>10.2}", shape.name);
+        }
+    }
+}
