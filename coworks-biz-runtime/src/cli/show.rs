@@ -258,7 +258,7 @@ impl Row {
 /// In the order of the DAG, where this program has it; tasks that were not reached among them.
 fn in_order(app: &App, run: &RunRecord, records: Vec<TaskRecord>) -> Vec<Row> {
     let row = |record: TaskRecord| Row {
-        task_id: record.task_id.clone(),
+        task_id: record.task_id.clone().into_owned(),
         map_index: record.map_index,
         record: Some(record),
     };
@@ -268,7 +268,7 @@ fn in_order(app: &App, run: &RunRecord, records: Vec<TaskRecord>) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut records: HashMap<String, Vec<TaskRecord>> =
         records.into_iter().fold(HashMap::new(), |mut by_task, record| {
-            by_task.entry(record.task_id.clone()).or_default().push(record);
+            by_task.entry(record.task_id.clone().into_owned()).or_default().push(record);
             by_task
         });
     for &task in definition.dag.order {
@@ -425,7 +425,7 @@ mod tests {
     fn rows(task_id: &str, states: impl IntoIterator<Item = State>) -> Vec<Row> {
         let record = |(map_index, state)| TaskRecord {
             run: 1,
-            task_id: task_id.to_owned(),
+            task_id: task_id.to_owned().into(),
             map_index,
             state: Some(state),
             try_number: 1,
@@ -440,7 +440,7 @@ mod tests {
             error: None,
         };
         let row = |record: TaskRecord| Row {
-            task_id: record.task_id.clone(),
+            task_id: record.task_id.clone().into_owned(),
             map_index: record.map_index,
             record: Some(record),
         };

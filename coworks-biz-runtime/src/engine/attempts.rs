@@ -1,11 +1,15 @@
 //! An attempt from its start to the commit of its end.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt;
+use tokio::task::AbortHandle;
 
+use super::carrier::Work;
 use super::core::{BATCH, Core};
 use super::effects::Effect;
 use super::host::{RunHost, Shared};
@@ -31,7 +35,7 @@ impl Core {
         let number = self.next_attempt;
         self.next_attempt += 1;
         let id = (what.run.number, what.key());
-        let busy = self.clock.busy();
+        let (busy, under_way) = (self.clock.busy(), shared.carriers.count());
         let work = async move {
             let (run, key) = (what.run.number, what.key());
             let ended = AssertUnwindSafe(async {
@@ -46,12 +50,28 @@ impl Core {
                     Default::default(),
                 )
             });
+            drop(under_way);
             shared.tell(Message::Ended(Ended { run, key, number, end: Box::new(end), xcoms, items }));
             drop(busy);
         };
-        while self.attempts.try_join_next().is_some() {}
-        let abort = self.attempts.spawn_on(work, &self.tokio);
+        let abort = self.carry(work.boxed(), number);
         self.under_way.insert(id, (number, abort));
+    }
+
+    /// Has an attempt carried, by who carried the last one if that is still there.
+    fn carry(&mut self, work: Work, number: u64) -> AbortHandle {
+        let mut work = work;
+        if let Some((last, ended, carrier)) = self.last_end.take() {
+            self.shared.carriers.gap.note(ended.elapsed());
+            match self.shared.carriers.give(work, number, last) {
+                Ok(()) => return carrier,
+                Err(back) => work = back,
+            }
+        }
+        while self.attempts.try_join_next().is_some() {}
+        let shared = Arc::clone(&self.shared);
+        let carrier = async move { shared.carriers.carry(work, number).await };
+        self.attempts.spawn_on(carrier, &self.tokio)
     }
 
     /// Cuts an attempt off: whatever it still comes to does not count.
@@ -67,10 +87,17 @@ impl Core {
     /// Takes in the end of an attempt; that of a list once its items are written.
     pub(super) fn take_in(&mut self, mut ended: Ended) {
         let id = (ended.run, ended.key);
-        if self.under_way.get(&id).is_none_or(|(number, _)| *number != ended.number) {
-            return;
+        match self.under_way.remove(&id) {
+            Some((number, carrier)) if number == ended.number => {
+                let alone = self.under_way.is_empty();
+                self.last_end = alone.then(|| (number, Instant::now(), carrier));
+            }
+            Some(other) => {
+                self.under_way.insert(id, other);
+                return;
+            }
+            None => return,
         }
-        self.under_way.remove(&id);
         match std::mem::take(&mut ended.items) {
             none if none.is_empty() => self.ended(ended),
             items => self.lists.push_back(List { ended, items: items.into(), written: 0 }),
@@ -91,8 +118,9 @@ impl Core {
             let task = live.definition.dag.tasks[task as usize].task_id;
             let room = BATCH - self.writes.len();
             for value in list.items.drain(..room.min(list.items.len())) {
-                let (task_id, map_index, key) = (task.to_owned(), list.written, RETURN_VALUE.to_owned());
-                let (outputs, xcoms) = (Arc::clone(&live.outputs), vec![(key.clone(), value.clone())]);
+                let (task_id, map_index, key) = (task.into(), list.written, RETURN_VALUE.into());
+                let xcoms = vec![(RETURN_VALUE.into(), value.clone())];
+                let outputs = Arc::clone(&live.outputs);
                 self.writes.push(Write::XCom { run, task_id, map_index, key, value });
                 self.effects.push(Effect::Keep { outputs, task, map_index, xcoms });
                 list.written += 1;
@@ -156,7 +184,7 @@ impl Core {
 }
 
 /// The values of an end as the database takes them: XComs, and the items of a list.
-type Values = (Vec<(String, Stored)>, Vec<Stored>);
+type Values = (Vec<(Cow<'static, str>, Stored)>, Vec<Stored>);
 
 /// Brings large values to disk before the rows that name them. Where that fails, so does the attempt.
 async fn store(shared: &Shared, end: &mut End) -> Values {
@@ -164,7 +192,7 @@ async fn store(shared: &Shared, end: &mut End) -> Values {
     let blobs = shared.blobs.clone();
     let large = xcoms.iter().map(|(_, json)| json).chain(&items).any(Blobs::is_large);
     let save = move || -> Result<Values, StoreError> {
-        let xcom = |(key, json): (String, Json)| Ok((key, patiently(&blobs, &json)?));
+        let xcom = |(key, json): (Cow<'static, str>, Json)| Ok((key, patiently(&blobs, &json)?));
         let xcoms = xcoms.into_iter().map(xcom).collect::<Result<_, StoreError>>()?;
         Ok((xcoms, items.iter().map(|json| patiently(&blobs, json)).collect::<Result<_, _>>()?))
     };

@@ -44,8 +44,8 @@ impl Core {
         resume: Option<Resume>,
     ) {
         let mut touched = Vec::new();
+        let now = self.now();
         for command in commands.drain(..) {
-            let now = self.now();
             let Some(live) = self.runs.get_mut(&run) else { break };
             let call = key_of(&command).and_then(|key| self.services.call_of(live.dag, key));
             touched.extend(call);
@@ -181,6 +181,7 @@ impl Core {
             run,
             key,
             resume: resume.or_else(|| live.waits_for(key).map(|_| Resume::Interrupted)),
+            interrupted: live.instance(key).interruptions > 0,
             alone: live.instance(key).interruptions >= ALONE_AFTER,
             dag: live.dag,
             priority: options.priority_weight,
@@ -198,8 +199,8 @@ impl Core {
         super::missing_pools(definition, &self.pools)
     }
 
-    /// Hands out slots. Those that get none are recorded as queued, as far as the batch has room:
-    /// what is not recorded yet follows from what is, should the process die.
+    /// Hands out slots. Those that get none for a while are recorded as queued, as far as the batch has
+    /// room: what is not recorded follows from what is, should the process die.
     pub(super) fn assign(&mut self) {
         let now = self.now();
         while let Some(Ready { run, key, resume, .. }) = self.slots.next(now) {
@@ -221,7 +222,7 @@ impl Core {
         }
         self.tell_of_full();
         let now = self.now();
-        for Ready { run, key, .. } in self.slots.record(BATCH) {
+        for Ready { run, key, .. } in self.slots.record(BATCH, self.clock.instant()) {
             if let Some(live) = self.runs.get(&run) {
                 self.writes.push(Write::Task { record: live.record(key), at: now });
             }

@@ -1,7 +1,7 @@
 //! The thread that owns the database and the live runs.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,7 @@ use super::outbox::Outbox;
 use super::services::Services;
 use super::slots::Slots;
 use super::sweep::Sweep;
-use super::{Answer, EngineError, Mode, Order, Refusal, RunHandle};
+use super::{Answer, EngineError, Map, Mode, Order, Refusal, RunHandle, Set};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::run::{Command, Key, RunState};
@@ -49,7 +49,7 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
     pub(super) tokio: Handle,
-    pub(super) runs: HashMap<i64, Live>,
+    pub(super) runs: Map<i64, Live>,
     pub(super) next_run: i64,
     pub(super) slots: Slots,
     pub(super) services: Services,
@@ -59,26 +59,28 @@ pub(super) struct Core {
     /// The latest that the clock has been.
     pub(super) latest: Option<DateTime<Utc>>,
     /// The DAGs of which a run may begin that could not before.
-    pub(super) stirred: HashSet<usize>,
+    pub(super) stirred: Set<usize>,
     /// Lists whose items are not all written.
     pub(super) lists: VecDeque<List>,
     pub(super) writes: Vec<Write>,
     /// The runs that these make, by DAG and logical date.
-    pub(super) made: HashMap<usize, BTreeMap<DateTime<Utc>, RunRecord>>,
+    pub(super) made: Map<usize, BTreeMap<DateTime<Utc>, RunRecord>>,
     pub(super) prune_due: bool,
     pub(super) effects: Vec<Effect>,
     pub(super) commands: Vec<Command>,
     /// The attempts under way; cut off when the engine goes.
     pub(super) attempts: JoinSet<()>,
     /// Each of them, with its number.
-    pub(super) under_way: HashMap<(i64, Key), (u64, AbortHandle)>,
+    pub(super) under_way: Map<(i64, Key), (u64, AbortHandle)>,
     pub(super) next_attempt: u64,
+    /// The one that ended last, when, and what carried it; until another one starts.
+    pub(super) last_end: Option<(u64, Instant, AbortHandle)>,
     /// Who wants to know how a run ends.
-    pub(super) ends: HashMap<i64, watch::Sender<Option<RunState>>>,
+    pub(super) ends: Map<i64, watch::Sender<Option<RunState>>>,
     /// Which task instances wait for the end of a run.
-    pub(super) awaited: HashMap<i64, Vec<(i64, Key)>>,
+    pub(super) awaited: Map<i64, Vec<(i64, Key)>>,
     /// Which runs look at one that came before them.
-    pub(super) followers: HashMap<i64, Vec<i64>>,
+    pub(super) followers: Map<i64, Vec<i64>>,
     pub(super) passes: Vec<(i64, Vec<u32>)>,
     /// How long runs are kept.
     pub(super) retention: Option<TimeDelta>,
@@ -132,26 +134,27 @@ impl Core {
             dags,
             pools,
             tokio: Handle::current(),
-            runs: HashMap::new(),
+            runs: Map::default(),
             next_run,
             slots,
             services,
             alarms: BinaryHeap::new(),
             looks: BTreeSet::new(),
             latest: None,
-            stirred: HashSet::new(),
+            stirred: Set::default(),
             lists: VecDeque::new(),
             writes: Vec::new(),
-            made: HashMap::new(),
+            made: Map::default(),
             prune_due: false,
             effects: Vec::new(),
             commands: Vec::new(),
             attempts: JoinSet::new(),
-            under_way: HashMap::new(),
+            under_way: Map::default(),
             next_attempt: 0,
-            ends: HashMap::new(),
-            awaited: HashMap::new(),
-            followers: HashMap::new(),
+            last_end: None,
+            ends: Map::default(),
+            awaited: Map::default(),
+            followers: Map::default(),
             passes: Vec::new(),
             clock: config.clock.clone(),
             retention: config.retention.and_then(|retention| TimeDelta::from_std(retention).ok()),
@@ -311,16 +314,19 @@ impl Core {
         if let Some(message) = self.backlog.pop_front() {
             return Some(Some(message));
         }
+        let at = self.clock.instant();
+        let behind = self.slots.behind_from(at);
         let busy = !self.lists.is_empty() || !self.stirred.is_empty() || !self.passes.is_empty();
-        if busy || !self.writes.is_empty() || !self.effects.is_empty() || self.slots.is_behind() {
+        let busy = busy || behind.is_some_and(|from| from <= at);
+        if busy || !self.writes.is_empty() || !self.effects.is_empty() {
             return match mailbox.try_recv() {
                 Ok(message) => Some(Some(message)),
                 Err(TryRecvError::Empty) => Some(None),
                 Err(TryRecvError::Disconnected) => None,
             };
         }
-        let at = self.clock.instant();
-        let alarm = self.alarms.peek().map(|Reverse((alarm, _))| alarm.saturating_duration_since(at));
+        let alarm = self.alarms.peek().map(|Reverse((alarm, _))| *alarm);
+        let alarm = alarm.into_iter().chain(behind).min().map(|alarm| alarm.saturating_duration_since(at));
         let look = self.looks.first().map(|(at, _)| (*at - self.clock.now()).to_std().unwrap_or_default());
         // The machine's clock may be set.
         let look = look.map(|look| if self.clock.skips() { look } else { look.min(CLOCK) });

@@ -1,5 +1,6 @@
 //! What begins once the changes it follows from are committed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::SecondsFormat;
@@ -21,15 +22,42 @@ use crate::task::Resume;
 
 /// One of these.
 pub(super) enum Effect {
-    Begun { run: i64, resumed: bool },
-    Answer { reply: Reply, handle: RunHandle },
-    Done { reply: oneshot::Sender<Result<Answer, EngineError>>, answer: Answer },
-    Start { attempt: Attempt, host: RunHost },
-    Keep { outputs: Arc<Outputs>, task: &'static str, map_index: i32, xcoms: Vec<(String, Stored)> },
-    Watch { run: i64, key: Key },
+    Begun {
+        run: i64,
+        resumed: bool,
+    },
+    Answer {
+        reply: Reply,
+        handle: RunHandle,
+    },
+    Done {
+        reply: oneshot::Sender<Result<Answer, EngineError>>,
+        answer: Answer,
+    },
+    Start {
+        attempt: Attempt,
+        host: RunHost,
+    },
+    Keep {
+        outputs: Arc<Outputs>,
+        task: &'static str,
+        map_index: i32,
+        xcoms: Vec<(Cow<'static, str>, Stored)>,
+    },
+    Watch {
+        run: i64,
+        key: Key,
+    },
     Tell(i64),
-    Say { run: i64, key: Key, state: State },
-    End { run: i64, state: RunState },
+    Say {
+        run: i64,
+        key: Key,
+        state: State,
+    },
+    End {
+        run: i64,
+        state: RunState,
+    },
 }
 
 impl Core {

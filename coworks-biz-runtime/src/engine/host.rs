@@ -1,6 +1,6 @@
 //! What the tasks of the embedded engine ask for.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -8,10 +8,11 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use super::carrier::Carriers;
 use super::mailbox::Post;
 use super::message::Message;
 use super::outbox::Ways;
-use super::{EngineError, Refusal};
+use super::{EngineError, Map, Refusal};
 use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     engine_id: String,
     secrets: Arc<Secrets>,
     database: PathBuf,
+    /// Where attempts that have ended wait for the next one.
+    pub(super) carriers: Carriers,
     /// Read-only connections that nobody uses at the moment.
     readers: Mutex<Vec<Reader>>,
 }
@@ -62,6 +65,7 @@ impl Shared {
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
             database: config.db.clone(),
+            carriers: Carriers::default(),
             readers: Mutex::default(),
         }
     }
@@ -99,7 +103,7 @@ impl Shared {
 }
 
 /// What one task instance has pushed, by key.
-type Pushed = Box<[(String, Json)]>;
+type Pushed = Box<[(Cow<'static, str>, Json)]>;
 
 /// The values of one run that are in the database and small: what the next tasks will ask for.
 #[derive(Debug, Default)]
@@ -108,7 +112,7 @@ pub(super) struct Outputs(RwLock<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     /// By task and map index.
-    values: HashMap<&'static str, HashMap<i32, Pushed>>,
+    values: Map<&'static str, Map<i32, Pushed>>,
     bytes: usize,
 }
 
@@ -120,7 +124,7 @@ impl Kept {
     }
 }
 
-fn bytes_of(values: &[(String, Json)]) -> usize {
+fn bytes_of(values: &[(Cow<'static, str>, Json)]) -> usize {
     values.iter().map(|(_, json)| json.as_str().len()).sum()
 }
 
@@ -128,7 +132,12 @@ fn bytes_of(values: &[(String, Json)]) -> usize {
 const KEPT: usize = 64 << 20;
 
 impl Outputs {
-    pub(super) fn keep(&self, task_id: &'static str, map_index: i32, xcoms: Vec<(String, Stored)>) {
+    pub(super) fn keep(
+        &self,
+        task_id: &'static str,
+        map_index: i32,
+        xcoms: Vec<(Cow<'static, str>, Stored)>,
+    ) {
         let small: Pushed = xcoms
             .into_iter()
             .filter_map(|(key, value)| match value {
@@ -240,7 +249,7 @@ impl Host for RunHost {
 
     fn log(&self, attempt: &Attempt, records: String) {
         let piece = LogRecord {
-            task_id: attempt.node().task_id.to_owned(),
+            task_id: attempt.node().task_id.into(),
             map_index: attempt.map_index,
             try_number: attempt.try_number,
             records,

@@ -222,8 +222,8 @@ impl Core {
             keys.iter().map(|key| tasks[key.task as usize].task_id).collect();
         let (given_up, kept): (Vec<_>, Vec<_>) = recorded
             .into_iter()
-            .filter(|task| !again.contains(task.task_id.as_str()))
-            .partition(|task| gone.contains(&task.task_id));
+            .filter(|task| !again.contains(&*task.task_id))
+            .partition(|task| gone.iter().any(|gone| *gone == task.task_id));
         if let Err(changes) = self.fit(dag, &mut record, &kept)? {
             let (run_id, dag_id) = (record.run_id.clone(), self.dags[dag].definition.dag.dag_id);
             self.unload(loaded)?;

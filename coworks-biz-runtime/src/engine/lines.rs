@@ -1,8 +1,9 @@
 //! Those that are ready, in lines: all of one line meet the same limits, and so only its first is looked at.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use super::Map;
 use super::gate::Need;
 use crate::run::Key;
 
@@ -55,11 +56,11 @@ type Shelf = BTreeMap<Place, usize>;
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     lines: Vec<Line>,
-    names: HashMap<Limits, usize>,
+    names: Map<Limits, usize>,
     /// Lines that stand for nothing any more.
     free: Vec<usize>,
     open: Shelf,
-    parked: HashMap<Limit, Shelf>,
+    parked: Map<Limit, Shelf>,
 }
 
 #[derive(Debug)]

@@ -224,7 +224,7 @@ impl Live {
         let (instance, notes) = (self.instance(key), self.notes(key));
         TaskRecord {
             run: self.dag_run.number,
-            task_id: self.node(key).task_id.to_owned(),
+            task_id: self.node(key).task_id.into(),
             map_index: key.map_index,
             state: instance.state,
             try_number: instance.try_number,

@@ -1,8 +1,9 @@
 //! What the engine is told, in order; and where it sleeps while nobody tells it anything.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::gap::Gap;
 use super::message::Message;
 use crate::clock::{Busy, Clock};
 
@@ -23,12 +24,14 @@ pub(super) struct Mailbox {
     clock: Clock,
     /// Whoever takes messages is busy, but while it waits here; so is a message that nobody has taken.
     awake: Busy,
+    /// How soon messages come.
+    gap: Gap,
 }
 
 pub(super) fn mailbox(clock: &Clock) -> (Post, Mailbox) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let (clock, awake) = (clock.clone(), clock.busy());
-    (Post { sender, clock: clock.clone() }, Mailbox { receiver, clock, awake })
+    (Post { sender, clock: clock.clone() }, Mailbox { receiver, clock, awake, gap: Gap::default() })
 }
 
 impl Post {
@@ -50,11 +53,32 @@ impl Mailbox {
         if self.clock.skips() {
             return self.recv_or_skip(pause, skip);
         }
+        let begin = Instant::now();
+        if let Some(message) = self.stay_awake(begin, pause) {
+            return Ok(message);
+        }
         let message = match pause {
             Some(pause) => self.receiver.recv_timeout(pause),
             None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
+        self.gap.note(begin.elapsed());
         message.map(|(message, _)| message)
+    }
+
+    /// The next message, where it comes so soon that it is not worth to fall asleep.
+    fn stay_awake(&mut self, begin: Instant, pause: Option<Duration>) -> Option<Message> {
+        let awake = self.gap.awake()?;
+        let awake = pause.map_or(awake, |pause| pause.min(awake));
+        loop {
+            if let Ok((message, _)) = self.receiver.try_recv() {
+                self.gap.note(begin.elapsed());
+                return Some(message);
+            }
+            if begin.elapsed() >= awake {
+                return None;
+            }
+            std::hint::spin_loop();
+        }
     }
 
     /// The same in a test's time: where nothing else is under way, the pause takes none.

@@ -1,5 +1,7 @@
 //! What the engine is told, from whichever thread.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
@@ -87,7 +89,7 @@ pub(super) struct Ended {
     pub(super) number: u64,
     /// Without its values.
     pub(super) end: Box<End>,
-    pub(super) xcoms: Vec<(String, Stored)>,
+    pub(super) xcoms: Vec<(Cow<'static, str>, Stored)>,
     /// The items of a list.
     pub(super) items: Vec<Stored>,
 }

@@ -10,10 +10,12 @@ mod alarms;
 mod attempts;
 mod backfill;
 mod begin;
+mod carrier;
 mod commands;
 mod core;
 mod dags;
 mod effects;
+mod gap;
 mod gate;
 mod host;
 mod interventions;
@@ -36,7 +38,7 @@ mod versions;
 #[cfg(feature = "s3")]
 mod waiter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -58,6 +60,11 @@ use crate::store::{StoreError, Writer};
 use crate::task::{DagRun, Definition};
 use crate::tech::Client;
 use crate::value::Json;
+
+/// Maps of the engine's own numbers and names: nobody outside chooses them, so that they need no protection
+/// from collisions; and the same in the same order each time.
+type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+type Set<K> = HashSet<K, foldhash::fast::FixedState>;
 
 /// Why the engine does not do what it was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -280,7 +280,7 @@ impl Core {
         self.tokio.spawn(async move {
             let ended = callback(Arc::new(host), attempt, which, exception).await;
             if !ended.log.is_empty() {
-                let piece = LogRecord { task_id, map_index, try_number, records: ended.log };
+                let piece = LogRecord { task_id: task_id.into(), map_index, try_number, records: ended.log };
                 shared.tell(Message::Log { run, piece });
             }
             // What it said is in the log of the task, and calling it again would tell the same twice.

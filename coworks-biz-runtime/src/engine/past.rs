@@ -83,7 +83,7 @@ pub(super) fn keyed(
     let index: std::collections::HashMap<_, _> =
         (0..).zip(dag.tasks).map(|(n, task)| (task.task_id, n)).collect();
     let keyed = records.into_iter().filter_map(|record| {
-        let task = *index.get(record.task_id.as_str())?;
+        let task = *index.get(&*record.task_id)?;
         Some((Key { task, map_index: record.map_index }, record))
     });
     keyed.collect()

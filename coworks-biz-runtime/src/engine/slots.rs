@@ -1,14 +1,19 @@
 //! Who may start: slots, pools, limits and services. The higher priority goes first, then who was ready first.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::gate::{Claim, Gate, Need};
 use super::lines::{Id, Limit, Limits, Lines, Place};
+use super::{Map, Set};
 use crate::run::Key;
 use crate::task::Resume;
+
+/// How long one waits for its slot before its row says so. Most wait for less.
+const SOON: Duration = Duration::from_millis(250);
 
 /// The room of a queue for more than this many is given back when it is empty.
 const ROOMY: usize = 8192;
@@ -19,7 +24,9 @@ pub(super) struct Ready {
     pub(super) run: i64,
     pub(super) key: Key,
     pub(super) resume: Option<Resume>,
-    /// It was running while the process died more than once, and runs alone.
+    /// It was running while the process died: its row says so before anything else runs.
+    pub(super) interrupted: bool,
+    /// That was more than once, and it runs alone.
     pub(super) alone: bool,
     /// The DAG, by its place in the program.
     pub(super) dag: usize,
@@ -44,13 +51,13 @@ pub(super) struct Slots {
     total: usize,
     /// The sizes of the pools.
     pools: Vec<usize>,
-    paused: HashSet<usize>,
-    running: HashMap<Id, Ready>,
+    paused: Set<usize>,
+    running: Map<Id, Ready>,
     /// How many run under each limit.
-    taken: HashMap<Limit, usize>,
+    taken: Map<Limit, usize>,
     /// The one that runs has all slots.
     exclusive: bool,
-    waiting: HashMap<Id, (Ready, Place)>,
+    waiting: Map<Id, (Ready, Place)>,
     lines: Lines,
     /// The services.
     gates: Vec<Gate>,
@@ -70,6 +77,10 @@ pub(super) struct Slots {
     serial: u64,
     /// Those whose rows do not say yet that they are queued, and some that have started meanwhile.
     unrecorded: VecDeque<(Place, Id)>,
+    /// Those of which that is not left for later.
+    urgent: VecDeque<(Place, Id)>,
+    /// Since when there are others.
+    behind: Option<Instant>,
     draining: bool,
 }
 
@@ -94,11 +105,11 @@ impl Slots {
         Self {
             total,
             pools,
-            paused: HashSet::new(),
-            running: HashMap::new(),
-            taken: HashMap::new(),
+            paused: Set::default(),
+            running: Map::default(),
+            taken: Map::default(),
             exclusive: false,
-            waiting: HashMap::new(),
+            waiting: Map::default(),
             lines: Lines::default(),
             gates: Vec::new(),
             placed: BTreeMap::new(),
@@ -110,6 +121,8 @@ impl Slots {
             looked: 0,
             serial: 0,
             unrecorded: VecDeque::new(),
+            urgent: VecDeque::new(),
+            behind: None,
             draining: false,
         }
     }
@@ -120,7 +133,8 @@ impl Slots {
         self.serial += 1;
         self.waiting.insert(ready.id(), (ready, place));
         self.lines.insert(place, ready.id(), ready.limits());
-        self.unrecorded.push_back((place, ready.id()));
+        let unrecorded = if ready.interrupted { &mut self.urgent } else { &mut self.unrecorded };
+        unrecorded.push_back((place, ready.id()));
     }
 
     /// The next to start, which then has its slot.
@@ -329,29 +343,36 @@ impl Slots {
         }
     }
 
-    /// Up to `limit` of those in the queue whose rows do not say so yet; from now on they do.
-    pub(super) fn record(&mut self, limit: usize) -> Vec<Ready> {
+    /// Up to `limit` of those in the queue that wait for a while and whose rows do not say so yet; from now on
+    /// they do.
+    pub(super) fn record(&mut self, limit: usize, at: Instant) -> Vec<Ready> {
         let mut new = Vec::new();
-        while new.len() < limit
-            && let Some((place, id)) = self.unrecorded.pop_front()
+        while self.behind_from(at).is_some_and(|from| from <= at)
+            && new.len() < limit
+            && let Some((_, id)) = self.urgent.pop_front().or_else(|| self.unrecorded.pop_front())
         {
-            match self.waiting.get(&id) {
-                Some((ready, is)) if *is == place => new.push(*ready),
-                _ => {}
-            }
+            new.extend(self.waiting.get(&id).map(|(ready, _)| *ready));
         }
         new
     }
 
-    /// Whether there are some in the queue whose rows do not say so yet.
-    pub(super) fn is_behind(&mut self) -> bool {
-        while let Some((place, id)) = self.unrecorded.front() {
-            if self.waiting.get(id).is_some_and(|(_, is)| is == place) {
-                return true;
-            }
+    /// From when on there are some to [record](Self::record), unless they have started before; asked now.
+    pub(super) fn behind_from(&mut self, at: Instant) -> Option<Instant> {
+        let waits = |(place, id): &(Place, Id)| self.waiting.get(id).is_some_and(|(_, is)| is == place);
+        while self.urgent.front().is_some_and(|first| !waits(first)) {
+            self.urgent.pop_front();
+        }
+        while self.unrecorded.front().is_some_and(|first| !waits(first)) {
             self.unrecorded.pop_front();
         }
-        false
+        if !self.urgent.is_empty() || (self.draining && !self.unrecorded.is_empty()) {
+            return Some(at);
+        }
+        match self.unrecorded.is_empty() {
+            true => self.behind = None,
+            false => return Some(*self.behind.get_or_insert(at) + SOON),
+        }
+        None
     }
 
     /// Starts nothing more from now on.
@@ -375,11 +396,16 @@ mod tests {
 
     const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
+    fn soon() -> Instant {
+        Instant::now() + SOON
+    }
+
     fn ready(task: u32) -> Ready {
         Ready {
             run: 1,
             key: Key::plain(task),
             resume: None,
+            interrupted: false,
             alone: false,
             dag: 0,
             priority: 1,
@@ -408,23 +434,38 @@ mod tests {
         let mut slots = slots(2);
         (1..=3).for_each(|task| slots.push(ready(task)));
         assert_eq!(started(&mut slots), [1, 2]);
-        assert!(slots.is_behind());
-        assert_eq!(tasks(&slots.record(9)), [3]);
-        assert!(!slots.is_behind());
-        assert_eq!(slots.record(9), []);
+        assert!(slots.behind_from(Instant::now()).is_some());
+        assert_eq!(slots.record(9, Instant::now()), [], "it may start soon");
+        assert_eq!(tasks(&slots.record(9, soon())), [3]);
+        assert_eq!(slots.behind_from(Instant::now()), None);
+        assert_eq!(slots.record(9, soon()), []);
         slots.release(1, Key::plain(1));
         assert_eq!(started(&mut slots), [3]);
+    }
+
+    #[test]
+    fn that_a_process_died_is_recorded_at_once() {
+        let mut slots = slots(1);
+        slots.push(ready(1));
+        slots.push(Ready { interrupted: true, ..ready(2) });
+        slots.push(ready(3));
+        assert_eq!(started(&mut slots), [1]);
+        assert_eq!(tasks(&slots.record(9, Instant::now())), [2]);
+        // So is what a process that stops leaves behind.
+        slots.drain();
+        assert_eq!(tasks(&slots.record(9, Instant::now())), [3]);
     }
 
     #[test]
     fn a_long_queue_is_recorded_in_pieces() {
         let mut slots = slots(1);
         (1..=5).for_each(|task| slots.push(ready(task)));
-        assert_eq!(tasks(&slots.record(2)), [1, 2]);
+        assert_eq!(slots.record(2, Instant::now()), []);
+        assert_eq!(tasks(&slots.record(2, soon())), [1, 2]);
         assert_eq!(started(&mut slots), [1]);
-        assert_eq!(tasks(&slots.record(2)), [3, 4]);
+        assert_eq!(tasks(&slots.record(2, soon())), [3, 4]);
         slots.forget(1, Key::plain(5));
-        assert!(!slots.is_behind());
+        assert_eq!(slots.behind_from(Instant::now()), None);
     }
 
     #[test]
@@ -548,6 +589,7 @@ mod tests {
                     pool: [None, Some(0), Some(1)][random(3) as usize],
                     of_run: Some(2).filter(|_| random(2) == 0),
                     of_task: Some(2).filter(|_| random(2) == 0),
+                    interrupted: random(20) == 0,
                     alone: random(20) == 0,
                     resume: None,
                     claim: None,

@@ -119,7 +119,7 @@ impl Core {
             return Ok(Err(vec![format!("its structure {} is not in the database", record.version)]));
         };
         let begun = |task: &&TaskRecord| task.state.is_some();
-        let begun = tasks.iter().filter(begun).map(|task| (task.task_id.clone(), task.state));
+        let begun = tasks.iter().filter(begun).map(|task| (task.task_id.clone().into_owned(), task.state));
         let reasons = was.forbids(&is, begun);
         if !reasons.is_empty() {
             return Ok(Err(reasons));

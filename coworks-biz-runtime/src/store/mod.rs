@@ -8,6 +8,7 @@ mod lock;
 mod prune;
 mod read;
 mod record;
+mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;

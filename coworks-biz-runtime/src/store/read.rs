@@ -78,7 +78,8 @@ impl Reader {
     /// Every transition of a run, in the order in which they came about.
     pub fn events(&self, run: i64) -> Result<Vec<EventRecord>, StoreError> {
         self.list(
-            "SELECT at, task_id, map_index, try_number, state, detail FROM event WHERE run = ? ORDER BY id",
+            "SELECT at, task_id, map_index, try_number, state, detail FROM event
+             WHERE run = ? AND state IS NOT NULL ORDER BY seq",
             params![run],
             |row| {
                 Ok(EventRecord {
@@ -158,12 +159,12 @@ impl Reader {
     /// The log of a run, of one task when one is given, in the order it was written.
     pub fn logs(&self, run: i64, task: Option<&str>) -> Result<Vec<LogRecord>, StoreError> {
         self.list(
-            "SELECT task_id, map_index, try_number, records FROM log
-             WHERE run = ?1 AND (?2 IS NULL OR task_id = ?2) ORDER BY id",
+            "SELECT task_id, map_index, try_number, records FROM event
+             WHERE run = ?1 AND records IS NOT NULL AND (?2 IS NULL OR task_id = ?2) ORDER BY seq",
             params![run, task],
             |row| {
                 Ok(LogRecord {
-                    task_id: row.get(0)?,
+                    task_id: row.get::<_, String>(0)?.into(),
                     map_index: row.get(1)?,
                     try_number: row.get(2)?,
                     records: row.get(3)?,
@@ -322,7 +323,7 @@ pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<T
         .query_map([run], |row| {
             Ok(TaskRecord {
                 run,
-                task_id: row.get(0)?,
+                task_id: row.get::<_, String>(0)?.into(),
                 map_index: row.get(1)?,
                 state: row.get::<_, Option<String>>(2)?.map(|_| word(row, 2)).transpose()?,
                 try_number: row.get(3)?,

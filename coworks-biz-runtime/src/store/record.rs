@@ -1,5 +1,6 @@
 //! What the database holds, as plain data.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
@@ -83,7 +84,7 @@ pub struct TaskRecord {
     /// The run number.
     pub run: i64,
     /// The task.
-    pub task_id: String,
+    pub task_id: Cow<'static, str>,
     /// The index in a mapping; -1 when the task is not mapped.
     pub map_index: i32,
     /// Where it stands; `None` when it was cleared and waits again.
@@ -213,7 +214,7 @@ pub struct Deletion {
 #[derive(Debug, Clone)]
 pub struct LogRecord {
     /// The task.
-    pub task_id: String,
+    pub task_id: Cow<'static, str>,
     /// The index in a mapping; -1 when the task is not mapped.
     pub map_index: i32,
     /// The try.
@@ -272,7 +273,7 @@ pub enum Write {
         /// The run number.
         run: i64,
         /// The task.
-        task_id: String,
+        task_id: Cow<'static, str>,
         /// The index in a mapping, -1 when the task is not mapped; `None` is all of them.
         map_index: Option<i32>,
     },
@@ -281,11 +282,11 @@ pub enum Write {
         /// The run number.
         run: i64,
         /// The task.
-        task_id: String,
+        task_id: Cow<'static, str>,
         /// The index in a mapping; -1 when the task is not mapped.
         map_index: i32,
         /// The key.
-        key: String,
+        key: Cow<'static, str>,
         /// The value.
         value: Stored,
     },

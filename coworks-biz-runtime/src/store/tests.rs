@@ -68,7 +68,7 @@ fn what_was_committed_is_read_back() {
     let path = dir.path().join("deep/biz.db");
     let mut writer = open(&path).unwrap();
     let large = Json::encode(&"x".repeat(100_000)).unwrap();
-    let xcom = |key: &str, json: &Json| Write::XCom {
+    let xcom = |key: &'static str, json: &Json| Write::XCom {
         run: 1,
         task_id: "a".into(),
         map_index: -1,
@@ -142,7 +142,7 @@ fn the_outputs_of_a_loop_are_one_for_each_item() {
     let large = Json::encode(&"x".repeat(100_000)).unwrap();
     let small = Json::encode(&7).unwrap();
     let blobs = writer.blobs();
-    let xcom = |task_id: &str, map_index: i32, key: &str, json: &Json| Write::XCom {
+    let xcom = |task_id: &'static str, map_index: i32, key: &'static str, json: &Json| Write::XCom {
         run: 1,
         task_id: task_id.into(),
         map_index,

@@ -7,13 +7,12 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::lock::{Lock, beside};
+use super::rows::{Numbers, Rows};
 use super::{
     BackfillRecord, Blobs, DagRecord, Deletion, NoticeRecord, RunRecord, StoreError, TaskRecord, Which,
     Write, read, schema, upkeep,
 };
 use crate::config::Durability;
-use crate::run::State;
-use crate::store::{LogRecord, Stored};
 
 /// Pages of the write-ahead log before they are brought into the file: 16 MiB.
 const CHECKPOINT: i64 = 4096;
@@ -25,6 +24,7 @@ pub struct Writer {
     pub(super) path: PathBuf,
     engine_id: String,
     durability: Durability,
+    numbers: Numbers,
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
     _lock: Lock,
@@ -70,7 +70,15 @@ impl Writer {
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let log = beside(path, "-wal");
         let log = File::open(&log).map_err(|source| StoreError::Io { path: log, source })?;
-        Ok(Self { connection, path: path.to_owned(), engine_id, durability, log, _lock: lock })
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            engine_id,
+            durability,
+            numbers: Numbers::default(),
+            log,
+            _lock: lock,
+        })
     }
 
     /// Who this file belongs to: part of the keys of asynchronous results.
@@ -100,10 +108,13 @@ impl Writer {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|source| wrap(&self.path, source))?;
-        for write in writes {
-            apply(&transaction, write).map_err(|source| wrap(&self.path, source))?;
+        let numbers = &mut self.numbers;
+        let written = apply_all(&transaction, writes, numbers).and_then(|()| transaction.commit());
+        if let Err(source) = written {
+            self.numbers.forget();
+            return Err(wrap(&self.path, source));
         }
-        transaction.commit().map_err(|source| wrap(&self.path, source))?;
+        self.numbers.keep();
         if writes.iter().any(|write| self.must_sync(write)) {
             self.sync()?;
         }
@@ -232,7 +243,22 @@ fn engine_id(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("SELECT id FROM engine", [], |row| row.get(0))
 }
 
-fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
+fn apply_all(transaction: &Transaction, writes: &[Write], numbers: &mut Numbers) -> rusqlite::Result<()> {
+    let mut rows = Rows::default();
+    for write in writes {
+        if !rows.take(write, numbers, transaction)? {
+            apply(transaction, write, &mut rows, numbers)?;
+        }
+    }
+    rows.flush(transaction)
+}
+
+fn apply<'w>(
+    transaction: &Transaction,
+    write: &'w Write,
+    rows: &mut Rows<'w>,
+    numbers: &mut Numbers,
+) -> rusqlite::Result<()> {
     let micros = |at: &Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
     match write {
         Write::RunMade(run) => {
@@ -260,20 +286,29 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                     run.stopped,
                     run.held,
                 ])?;
-            run_event(
-                transaction,
-                run.number,
-                run.state.as_str(),
-                None,
-                run.start_date.unwrap_or(run.queued_at),
-            )
+            numbers.begin(run.number);
+            let number = (run.number, numbers.next(transaction, run.number)?);
+            rows.run_event(number, run.state.as_str(), None, run.start_date.unwrap_or(run.queued_at));
+            Ok(())
         }
         Write::RunUnmade { run } => {
+            rows.flush(transaction)?;
+            numbers.end(*run);
             transaction.prepare_cached("DELETE FROM event WHERE run = ?")?.execute([run])?;
             transaction.prepare_cached("DELETE FROM dag_run WHERE id = ?")?.execute([run])?;
             Ok(())
         }
         Write::Run { record, event, detail, at } => {
+            let number = (record.number, numbers.next(transaction, record.number)?);
+            rows.run_event(number, event, detail.as_deref(), *at);
+            // What every run comes to, by what that changes: the other columns are in indexes.
+            if record.state.is_final() && *event == record.state.as_str() {
+                numbers.end(record.number);
+                transaction
+                    .prepare_cached("UPDATE dag_run SET state = ?, end_date = ?, stopped = ? WHERE id = ?")?
+                    .execute(params![event, micros(&record.end_date), record.stopped, record.number])?;
+                return Ok(());
+            }
             transaction
                 .prepare_cached(
                     "UPDATE dag_run SET run_type = ?, state = ?, version = ?, queued_at = ?, start_date = ?,
@@ -291,71 +326,16 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
                     record.held,
                     record.number,
                 ])?;
-            run_event(transaction, record.number, event, detail.as_deref(), *at)
-        }
-        Write::Task { record, at } => {
-            let waits_for = record.waits_for.as_ref().map(serde_json::to_string).transpose();
-            let waits_for = waits_for.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-            transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO task_instance VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                )?
-                .execute(params![
-                    record.run,
-                    record.task_id,
-                    record.map_index,
-                    record.state.map(State::as_str),
-                    record.try_number,
-                    record.tries_before,
-                    record.interruptions,
-                    record.generation,
-                    micros(&record.start_date),
-                    micros(&record.end_date),
-                    micros(&record.due_at),
-                    waits_for,
-                    record.error,
-                    record.outcome,
-                ])?;
-            transaction
-                .prepare_cached(
-                    "INSERT INTO event (run, task_id, map_index, try_number, at, state, detail)
-                     VALUES (?, ?, ?, ?, ?, ?, ?)",
-                )?
-                .execute(params![
-                    record.run,
-                    record.task_id,
-                    record.map_index,
-                    record.try_number,
-                    at.timestamp_micros(),
-                    record.state.map_or("cleared", State::as_str),
-                    record.error,
-                ])?;
             Ok(())
         }
         Write::Forget { run, task_id, map_index } => {
+            // What is pushed after this stays.
+            rows.flush(transaction)?;
             transaction
                 .prepare_cached(
                     "DELETE FROM xcom WHERE run = ?1 AND task_id = ?2 AND (?3 IS NULL OR map_index = ?3)",
                 )?
                 .execute(params![run, task_id, map_index])?;
-            Ok(())
-        }
-        Write::XCom { run, task_id, map_index, key, value } => {
-            let (inline, blob) = match value {
-                Stored::Inline(json) => (Some(json.as_str()), None),
-                Stored::Blob(name) => (None, Some(name)),
-            };
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO xcom VALUES (?, ?, ?, ?, ?, ?)")?
-                .execute(params![run, task_id, map_index, key, inline, blob])?;
-            Ok(())
-        }
-        Write::Log { run, piece: LogRecord { task_id, map_index, try_number, records } } => {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO log (run, task_id, map_index, try_number, records) VALUES (?, ?, ?, ?, ?)",
-                )?
-                .execute(params![run, task_id, map_index, try_number, records])?;
             Ok(())
         }
         Write::Delete(Deletion { object, due_at, until }) => {
@@ -441,22 +421,10 @@ fn apply(transaction: &Transaction, write: &Write) -> rusqlite::Result<()> {
             )?;
             Ok(())
         }
+        Write::Task { .. } | Write::XCom { .. } | Write::Log { .. } => unreachable!("these are rows"),
         Write::Told { id } => {
             transaction.prepare_cached("DELETE FROM notice WHERE id = ?")?.execute([id])?;
             Ok(())
         }
     }
-}
-
-fn run_event(
-    transaction: &Transaction,
-    run: i64,
-    event: &str,
-    detail: Option<&str>,
-    at: DateTime<Utc>,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("INSERT INTO event (run, at, state, detail) VALUES (?, ?, ?, ?)")?
-        .execute(params![run, at.timestamp_micros(), event, detail])?;
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What is attempted, and how it ends.
 
+use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -97,7 +98,7 @@ pub struct End {
     /// The status of the answer that made it fail, where one did.
     pub answered: Option<u16>,
     /// What it pushed.
-    pub xcoms: Vec<(String, Json)>,
+    pub xcoms: Vec<(Cow<'static, str>, Json)>,
     /// The items of its list, where it is that of a loop: each is the `return_value` at its map index.
     pub items: Vec<Json>,
     /// What it waits for, where it was deferred.
@@ -130,7 +131,7 @@ impl End {
 /// What a body comes to, where it does not fail.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    pub(super) xcoms: Vec<(String, Json)>,
+    pub(super) xcoms: Vec<(Cow<'static, str>, Json)>,
     pub(super) wait: Option<Wait>,
     pub(super) delete: Vec<Object>,
     /// The arm, where it is a branch.
@@ -171,8 +172,8 @@ impl Outcome {
         Ok(())
     }
 
-    pub(super) fn push(&mut self, key: &str, value: Json) {
-        self.xcoms.push((key.to_owned(), value));
+    pub(super) fn push(&mut self, key: &'static str, value: Json) {
+        self.xcoms.push((key.into(), value));
     }
 }
 

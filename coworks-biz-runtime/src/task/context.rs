@@ -1,5 +1,6 @@
 //! What a task knows of its run.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -78,7 +79,7 @@ pub struct DataInterval {
 }
 
 /// What a task pushes by name, until its attempt ends.
-pub(super) type Pushed = Arc<Mutex<Vec<(String, Json)>>>;
+pub(super) type Pushed = Arc<Mutex<Vec<(Cow<'static, str>, Json)>>>;
 
 /// The context of an attempt: what it is, and the ways to values by name.
 ///
@@ -172,7 +173,7 @@ impl Context {
         let json = Json::encode(value)?;
         let mut pushed = pushed.lock().unwrap_or_else(|e| e.into_inner());
         pushed.retain(|(earlier, _)| earlier != key);
-        pushed.push((key.to_owned(), json));
+        pushed.push((key.to_owned().into(), json));
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
 use chrono::{SecondsFormat, Utc};
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Span, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
@@ -46,17 +47,17 @@ impl Log {
         });
     }
 
-    fn push(&self, mut record: Map<String, Value>) {
+    fn push(&self, mut record: Record) {
         let mut inner = self.0.lock().unwrap_or_else(|e| e.into_inner());
         // Before JSON escapes them, for then they would look different.
-        for text in record.values_mut() {
+        for (_, text) in &mut record.0 {
             if let Value::String(text) = text
                 && let Cow::Owned(scrubbed) = inner.secrets.scrub(text)
             {
                 *text = scrubbed;
             }
         }
-        let Ok(line) = serde_json::to_string(&record) else { return };
+        let line = record.line();
         if inner.head + inner.records.len() + line.len() < KEPT / 2 {
             inner.records.push_str(&line);
             inner.records.push('\n');
@@ -85,7 +86,7 @@ impl Log {
         if inner.dropped > 0 {
             let gap =
                 format!("{} records left out here: the log of one try is kept up to 1 MiB", inner.dropped);
-            let _ = writeln!(records, "{}", Value::Object(record("warning", "coworks_biz", &gap)));
+            let _ = writeln!(records, "{}", Record::new("warning", "coworks_biz", &gap).line());
             inner.dropped = 0;
         }
         records.push_str(&std::mem::take(&mut inner.tail));
@@ -93,20 +94,40 @@ impl Log {
     }
 }
 
-/// A record in the form in which logs are stored.
-fn record(level: &str, logger: &str, event: &str) -> Map<String, Value> {
-    let mut record = Map::new();
-    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
-    record.insert("timestamp".into(), now.into());
-    record.insert("level".into(), level.into());
-    record.insert("event".into(), event.into());
-    record.insert("logger".into(), logger.into());
-    record
+/// A record in the form in which logs are stored: an object of JSON.
+struct Record(Vec<(&'static str, Value)>);
+
+impl Record {
+    fn new(level: &'static str, logger: &str, event: &str) -> Self {
+        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+        let mut fields = Vec::with_capacity(8);
+        fields.push(("timestamp", now.into()));
+        fields.extend([("level", level.into()), ("event", event.into()), ("logger", logger.into())]);
+        Self(fields)
+    }
+
+    /// Sets a field; a later one of the same name is the one that stays.
+    fn set(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(field, _)| *field == name) {
+            Some((_, field)) => *field = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 /// A line of a log that is not the task's own word.
 pub fn log_line(event: &str) -> String {
-    format!("{}\n", Value::Object(record("info", "coworks_biz", event)))
+    format!("{}\n", Record::new("info", "coworks_biz", event).line())
 }
 
 /// The layer of a `tracing` subscriber that brings records to the attempts they belong to.
@@ -125,7 +146,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
             .find_map(|span| span.extensions().get::<Log>().cloned());
         let Some(log) = log else { return };
         let metadata = event.metadata();
-        let mut record = record(level(metadata.level()), metadata.target(), "");
+        let mut record = Record::new(level(metadata.level()), metadata.target(), "");
         event.record(&mut Fields(&mut record));
         log.push(record);
     }
@@ -141,12 +162,12 @@ fn level(level: &tracing::Level) -> &'static str {
     }
 }
 
-struct Fields<'a>(&'a mut Map<String, Value>);
+struct Fields<'a>(&'a mut Record);
 
 impl Fields<'_> {
     fn set(&mut self, field: &Field, value: impl Into<Value>) {
         let name = if field.name() == "message" { "event" } else { field.name() };
-        self.0.insert(name.to_owned(), value.into());
+        self.0.set(name, value.into());
     }
 }
 

@@ -42,7 +42,10 @@ impl Fake {
     /// An attempt, whose XComs are kept as a host keeps them.
     async fn attempt(self: &Arc<Self>, what: &Attempt) -> End {
         let end = super::attempt(self.clone(), what.clone()).await;
-        self.xcoms.lock().unwrap().extend(end.xcoms.iter().cloned());
+        self.xcoms
+            .lock()
+            .unwrap()
+            .extend(end.xcoms.iter().map(|(key, json)| (key.to_string(), json.clone())));
         end
     }
 

@@ -159,7 +159,7 @@ async fn draining_starts_nothing_more_and_leaves_the_rest_to_be_resumed() {
     let states = reader.tasks(run.number).unwrap();
     let states: Vec<_> = states
         .iter()
-        .map(|task| (task.task_id.as_str(), task.state.map_or("-", crate::run::State::as_str)))
+        .map(|task| (&*task.task_id, task.state.map_or("-", crate::run::State::as_str)))
         .collect();
     assert_eq!(states, [("a", "success"), ("b", "queued"), ("c", "queued")]);
 
@@ -189,16 +189,18 @@ async fn every_interruption_is_recorded_before_any_body_runs_again() {
     BEGUN.acquire_many(4).await.unwrap().forget();
     drop(engine);
 
+    // One that waits for its slot says so after a while.
     let recorded = || {
         let reader = Reader::open(&dir.path().join("biz.db")).unwrap();
         let tasks = reader.tasks(run.number).unwrap();
         tasks
             .iter()
+            .filter(|task| task.task_id != "e")
             .map(|task| (task.state.map_or("-", crate::run::State::as_str), task.interruptions))
             .collect::<Vec<_>>()
     };
-    assert_eq!(recorded(), [("running", 0), ("running", 0), ("running", 0), ("running", 0), ("queued", 0)]);
-    let rest = [("queued", 1), ("queued", 1), ("queued", 1), ("queued", 0)];
+    assert_eq!(recorded(), [("running", 0), ("running", 0), ("running", 0), ("running", 0)]);
+    let rest = [("queued", 1), ("queued", 1), ("queued", 1)];
 
     let engine = Engine::start(&config(dir.path(), 1), &[definition], Mode::OneRun).unwrap();
     engine.resume(None, &run.run_id).await.unwrap();

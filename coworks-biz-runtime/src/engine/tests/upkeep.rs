@@ -87,7 +87,7 @@ impl RunHandleOfAnother {
 
     fn states(&self) -> Vec<(String, Option<State>)> {
         let tasks = self.reader.tasks(self.run).unwrap();
-        tasks.into_iter().map(|TaskRecord { task_id, state, .. }| (task_id, state)).collect()
+        tasks.into_iter().map(|TaskRecord { task_id, state, .. }| (task_id.into_owned(), state)).collect()
     }
 
     fn name(&self) -> RunName {

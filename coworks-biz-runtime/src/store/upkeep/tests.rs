@@ -14,7 +14,7 @@ use crate::value::Json;
 fn rows(number: i64, blobs: &Blobs, text: &str) -> Vec<Write> {
     let run = RunRecord { state: RunState::Success, end_date: Some(at(number)), ..run(number, number) };
     let value = blobs.store(&Json::encode(&text.repeat(100_000)).unwrap()).unwrap();
-    let (task_id, key) = ("a".to_owned(), "k".to_owned());
+    let (task_id, key) = ("a".into(), "k".into());
     let piece = LogRecord { task_id: "a".into(), map_index: -1, try_number: 1, records: "{}\n".into() };
     vec![
         Write::RunMade(run),
@@ -32,6 +32,8 @@ fn database(dir: &Path) -> PathBuf {
         let rows = rows(number, &writer.blobs(), text);
         writer.commit(&rows).unwrap();
     }
+    // Damage to a page that holds nothing would do none.
+    writer.compact().unwrap();
     path
 }
 
@@ -180,7 +182,6 @@ fn verify_finds_rows_without_their_run_and_values_that_are_gone_or_changed() {
     let mut damage = verify(&path).unwrap().damage;
     damage.sort();
     let mut wanted = vec![
-        "1 rows of `log` are of runs that are not there, such as run 2".to_owned(),
         "1 rows of `task_instance` are of runs that are not there, such as run 2".to_owned(),
         "1 rows of `xcom` are of runs that are not there, such as run 2".to_owned(),
         "2 rows of `event` are of runs that are not there, such as run 2".to_owned(),

@@ -1,0 +1,271 @@
+//! The rows that every step writes: gathered, so that one statement takes many of them.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, Statement, ToSql};
+
+use super::{LogRecord, Stored, TaskRecord, Write};
+use crate::run::State;
+
+/// How many rows a statement takes; what is left goes one by one.
+const MANY: usize = 16;
+
+/// How far back the end of a try is looked for that a piece of its log goes with.
+const LATELY: usize = 4;
+
+/// A table of which rows are gathered.
+struct Table {
+    one: String,
+    many: String,
+    columns: usize,
+    /// How many rows a statement takes at once.
+    at_once: usize,
+}
+
+impl Table {
+    fn new(insert: &str, columns: usize, at_once: usize) -> Self {
+        let row = format!("({})", vec!["?"; columns].join(", "));
+        let rows = vec![row.as_str(); at_once].join(", ");
+        Self {
+            one: format!("{insert} VALUES {row}"),
+            many: format!("{insert} VALUES {rows}"),
+            columns,
+            at_once,
+        }
+    }
+
+    /// Writes rows, each of which `bind` binds.
+    fn write<R>(
+        &self,
+        connection: &Connection,
+        rows: &[R],
+        bind: impl Fn(&mut Row, &R) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<()> {
+        let (many, rest) = rows.split_at(rows.len() - rows.len() % self.at_once);
+        for (sql, rows, at_once) in [(&self.many, many, self.at_once), (&self.one, rest, 1)] {
+            if rows.is_empty() {
+                continue;
+            }
+            let mut statement = connection.prepare_cached(sql)?;
+            for rows in rows.chunks(at_once) {
+                for (index, record) in rows.iter().enumerate() {
+                    bind(&mut Row { statement: &mut statement, column: index * self.columns }, record)?;
+                }
+                statement.raw_execute()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The columns of a row, in their order.
+struct Row<'s, 'c> {
+    statement: &'s mut Statement<'c>,
+    column: usize,
+}
+
+impl Row<'_, '_> {
+    fn put(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
+        self.column += 1;
+        self.statement.raw_bind_parameter(self.column, value)
+    }
+}
+
+// What fails undoes the transaction. Else SQLite would copy each page before a statement of many rows
+// changes it, to undo that alone; and it does so for many rows that replace others.
+static TASKS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR REPLACE INTO task_instance", 14, 1));
+static EVENTS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR ROLLBACK INTO event", 9, MANY));
+static XCOMS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR REPLACE INTO xcom", 6, 1));
+
+/// Something that has come about in a run, or was logged there.
+struct Event<'w> {
+    run: i64,
+    seq: i64,
+    /// The task, its map index and its try; `None` for the run itself.
+    of: Option<(&'w str, i32, u32)>,
+    at: Option<DateTime<Utc>>,
+    state: Option<&'w str>,
+    detail: Option<&'w str>,
+    records: Option<&'w str>,
+}
+
+struct XCom<'w> {
+    run: i64,
+    task_id: &'w str,
+    map_index: i32,
+    key: &'w str,
+    value: &'w Stored,
+}
+
+/// Rows of one transaction that are not written yet.
+#[derive(Default)]
+pub(super) struct Rows<'w> {
+    tasks: Vec<&'w TaskRecord>,
+    events: Vec<Event<'w>>,
+    xcoms: Vec<XCom<'w>>,
+}
+
+impl<'w> Rows<'w> {
+    /// Gathers what this change is in these tables. `false` where it is none of theirs.
+    pub(super) fn take(
+        &mut self,
+        write: &'w Write,
+        numbers: &mut Numbers,
+        connection: &Connection,
+    ) -> rusqlite::Result<bool> {
+        match write {
+            Write::Task { record, at } => {
+                self.tasks.push(record);
+                self.events.push(Event {
+                    run: record.run,
+                    seq: numbers.next(connection, record.run)?,
+                    of: Some((&record.task_id, record.map_index, record.try_number)),
+                    at: Some(*at),
+                    state: Some(record.state.map_or("cleared", State::as_str)),
+                    detail: record.error.as_deref(),
+                    records: None,
+                });
+            }
+            Write::XCom { run, task_id, map_index, key, value } => {
+                self.xcoms.push(XCom { run: *run, task_id, map_index: *map_index, key, value });
+            }
+            Write::Log { run, piece } => {
+                let LogRecord { task_id, map_index, try_number, records } = piece;
+                let of = Some((&**task_id, *map_index, *try_number));
+                // What a try has logged at its end goes with that end.
+                let mut lately = self.events.iter_mut().rev().take(LATELY);
+                match lately.find(|event| event.run == *run && event.of == of && event.records.is_none()) {
+                    Some(end) => end.records = Some(records),
+                    None => {
+                        let seq = numbers.next(connection, *run)?;
+                        let records = Some(records.as_str());
+                        self.events.push(Event {
+                            run: *run,
+                            seq,
+                            of,
+                            at: None,
+                            state: None,
+                            detail: None,
+                            records,
+                        });
+                    }
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Gathers the event of a run itself.
+    pub(super) fn run_event(
+        &mut self,
+        (run, seq): (i64, i64),
+        state: &'w str,
+        detail: Option<&'w str>,
+        at: DateTime<Utc>,
+    ) {
+        let (at, state) = (Some(at), Some(state));
+        self.events.push(Event { run, seq, of: None, at, state, detail, records: None });
+    }
+
+    /// Writes what was gathered.
+    pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        TASKS.write(connection, &self.tasks, |row, record| bind_task(row, record))?;
+        EVENTS.write(connection, &self.events, |row, event| {
+            row.put(event.run)?;
+            row.put(event.seq)?;
+            row.put(event.of.map(|(task_id, ..)| task_id))?;
+            row.put(event.of.map(|(_, map_index, _)| map_index))?;
+            row.put(event.of.map(|(.., try_number)| try_number))?;
+            row.put(event.at.map(|at| at.timestamp_micros()))?;
+            row.put(event.state)?;
+            row.put(event.detail)?;
+            row.put(event.records)
+        })?;
+        XCOMS.write(connection, &self.xcoms, |row, xcom| {
+            row.put(xcom.run)?;
+            row.put(xcom.task_id)?;
+            row.put(xcom.map_index)?;
+            row.put(xcom.key)?;
+            let (inline, blob) = match xcom.value {
+                Stored::Inline(json) => (Some(json.as_str()), None),
+                Stored::Blob(name) => (None, Some(name)),
+            };
+            row.put(inline)?;
+            row.put(blob)
+        })?;
+        self.tasks.clear();
+        self.events.clear();
+        self.xcoms.clear();
+        Ok(())
+    }
+}
+
+fn bind_task(row: &mut Row, record: &TaskRecord) -> rusqlite::Result<()> {
+    let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+    let waits_for = record.waits_for.as_ref().map(serde_json::to_string).transpose();
+    row.put(record.run)?;
+    row.put(&*record.task_id)?;
+    row.put(record.map_index)?;
+    row.put(record.state.map(State::as_str))?;
+    row.put(record.try_number)?;
+    row.put(record.tries_before)?;
+    row.put(record.interruptions)?;
+    row.put(record.generation)?;
+    row.put(micros(record.start_date))?;
+    row.put(micros(record.end_date))?;
+    row.put(micros(record.due_at))?;
+    row.put(waits_for.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?)?;
+    row.put(&record.error)?;
+    row.put(record.outcome)
+}
+
+/// The numbers that events get: they count up in each run.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    last: HashMap<i64, i64>,
+    /// The runs of which little is to come once this transaction is written.
+    ended: Vec<i64>,
+}
+
+impl Numbers {
+    /// The next number in a run.
+    pub(super) fn next(&mut self, connection: &Connection, run: i64) -> rusqlite::Result<i64> {
+        let next = match self.last.get_mut(&run) {
+            Some(last) => *last + 1,
+            None => last(connection, run)? + 1,
+        };
+        self.last.insert(run, next);
+        Ok(next)
+    }
+
+    /// Of a run that is new.
+    pub(super) fn begin(&mut self, run: i64) {
+        self.last.insert(run, 0);
+    }
+
+    /// A run ends.
+    pub(super) fn end(&mut self, run: i64) {
+        self.ended.push(run);
+    }
+
+    /// The transaction is written.
+    pub(super) fn keep(&mut self) {
+        for run in self.ended.drain(..) {
+            self.last.remove(&run);
+        }
+    }
+
+    /// The transaction is not written.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The last number of a run.
+fn last(connection: &Connection, run: i64) -> rusqlite::Result<i64> {
+    let sql = "SELECT ifnull(max(seq), 0) FROM event WHERE run = ?";
+    connection.prepare_cached(sql)?.query_row([run], |row| row.get(0))
+}
