@@ -151,4 +151,8 @@ async fn a_task_that_kills_the_process_ends_failed_and_burns_no_tries() {
     assert_eq!((&task["state"], &task["try_number"]), (&"failed".into(), &1.into()));
     assert!(task["error"].as_str().unwrap().starts_with("the process died 5 times"), "{task}");
     assert_eq!(std::fs::read_to_string(file).unwrap().lines().count(), 5);
+    let events = world.run(&["show", "--events", "--output", "json"]).await.json();
+    let ends = events.as_array().unwrap().iter().filter(|event| event["event"] == "failed");
+    let who: Vec<_> = ends.map(|event| event["task_id"].as_str()).collect();
+    assert_eq!(who, [Some("deadly"), None], "each has ended once: {events}");
 }
