@@ -465,8 +465,14 @@ impl Core {
             match record.state {
                 Some(State::Running) => {
                     self.step(number, Event::Interrupted(key), None);
-                    // Counted before any body runs, however long the queue is.
-                    self.count(number, key);
+                    // Counted before any body runs, however long the queue is. An end is recorded as such.
+                    if self
+                        .runs
+                        .get(&number)
+                        .is_some_and(|live| live.instance(key).state == Some(State::Queued))
+                    {
+                        self.count(number, key);
+                    }
                     self.announce(number, key, "");
                 }
                 Some(State::Queued) => self.enqueue(number, key, None),
