@@ -7,6 +7,7 @@ mod database;
 mod faults;
 mod guarded;
 mod harness;
+mod kill;
 mod limits;
 mod loops;
 mod mixed;
