@@ -10,6 +10,7 @@ mod harness;
 mod kill;
 mod limits;
 mod loops;
+mod lost;
 mod mixed;
 mod names;
 mod quickstart;

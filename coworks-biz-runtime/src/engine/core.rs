@@ -191,6 +191,7 @@ impl Core {
             self.take_over()?;
             self.look_at_all()?;
             self.alarm(self.now(), Alarm::Prune);
+            self.alarm(self.now(), Alarm::Stays);
         }
         Ok(())
     }
@@ -241,7 +242,7 @@ impl Core {
                     false => None,
                 };
             }
-            self.fire();
+            self.fire()?;
             self.tick()?;
         }
     }

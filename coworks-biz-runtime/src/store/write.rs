@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::lock::{Lock, beside};
+use super::place::Place;
 use super::{
     BackfillRecord, Blobs, DagRecord, Deletion, NoticeRecord, RunRecord, StoreError, TaskRecord, Which,
     Write, read, schema, upkeep,
@@ -27,6 +28,7 @@ pub struct Writer {
     durability: Durability,
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
+    place: Place,
     _lock: Lock,
 }
 
@@ -70,7 +72,8 @@ impl Writer {
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let log = beside(path, "-wal");
         let log = File::open(&log).map_err(|source| StoreError::Io { path: log, source })?;
-        Ok(Self { connection, path: path.to_owned(), engine_id, durability, log, _lock: lock })
+        let place = Place::of(path)?;
+        Ok(Self { connection, path: path.to_owned(), engine_id, durability, log, place, _lock: lock })
     }
 
     /// Who this file belongs to: part of the keys of asynchronous results.
@@ -96,6 +99,10 @@ impl Writer {
     /// waited out, and a later process finds out.
     pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let wrap = StoreError::of;
+        // A run that is acknowledged must be found again.
+        if writes.iter().any(|write| matches!(write, Write::RunMade(_))) {
+            self.stays()?;
+        }
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -108,6 +115,11 @@ impl Writer {
             self.sync()?;
         }
         Ok(())
+    }
+
+    /// An error where the files were moved, deleted or replaced: what is written to them now is lost.
+    pub fn stays(&self) -> Result<(), StoreError> {
+        self.place.check()
     }
 
     fn must_sync(&self, write: &Write) -> bool {

@@ -1,0 +1,38 @@
+//! Files that are taken away from under a process that has them.
+
+use coworks_biz::local::axum::Router;
+
+use crate::harness::{World, show, trigger};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_moved_away_is_noticed_before_a_run_is_acknowledged() {
+    for (name, of) in [("biz.db", "database"), ("biz.db-wal", "log"), ("biz.db.lock", "lock")] {
+        let world = World::new(Router::new()).await;
+        assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
+        let mut serving = world.start(&["serve"]);
+        serving.says("serving").await;
+        let before = trigger(&world, &["ordered", "--conf", r#"{"customer": 1}"#]).await;
+        serving.says("run ends: success").await;
+
+        let (here, there) = (world.path(".coworks-biz").join(name), world.path("elsewhere"));
+        std::fs::rename(&here, &there).unwrap();
+        let refused = world.run(&["trigger", "ordered", "--conf", r#"{"customer": 2}"#]).await;
+        assert_eq!(refused.code(), 3, "{of}: {refused:?}");
+        let ended = serving.ended().await;
+        assert_eq!(ended.code(), 3, "{of}: {ended:?}");
+        let sentence =
+            "the database .coworks-biz/biz.db was moved, deleted or replaced while this process had it";
+        assert!(ended.stderr.contains(sentence), "{of}: {ended:?}");
+        assert!(ended.stderr.contains(&format!(".coworks-biz/{name} is not the file")), "{of}: {ended:?}");
+
+        // Put back, it is as it was.
+        std::fs::rename(&there, &here).unwrap();
+        let mut serving = world.start(&["serve"]);
+        serving.says("serving").await;
+        assert_eq!(show(&world, &before).await.state(), "success");
+        trigger(&world, &["ordered", "--conf", r#"{"customer": 3}"#]).await;
+        serving.says("run ends: success").await;
+        let verified = world.run(&["db", "verify"]).await;
+        assert_eq!(verified.code(), 0, "{of}: {verified:?}");
+    }
+}
