@@ -156,3 +156,24 @@ async fn a_task_that_kills_the_process_ends_failed_and_burns_no_tries() {
     let who: Vec<_> = ends.map(|event| event["task_id"].as_str()).collect();
     assert_eq!(who, [Some("deadly"), None], "each has ended once: {events}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_value_that_a_killed_process_has_left_is_removed() {
+    let world = World::new(Router::new()).await;
+    assert_eq!(world.run(&["run", "large"]).await.code(), 0);
+    let values = world.path(".coworks-biz/biz.db.blobs");
+    let names = || {
+        let names = std::fs::read_dir(&values).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let whole = names();
+    // What is being written has another name until it is whole.
+    let half = values.join(format!("{}.{}", "0".repeat(64), "01a20a1c-a21f-71db-a632-252a23da885d"));
+    std::fs::write(half, "half").unwrap();
+    // Whose it is, nobody can tell.
+    std::fs::write(values.join("README.txt"), "of somebody else").unwrap();
+    assert_eq!(world.run(&["run", "large"]).await.code(), 0);
+    let mut left = names();
+    left.retain(|name| name != "README.txt");
+    assert_eq!((left, names().len()), (whole, 2));
+}
