@@ -10,3 +10,4 @@ export KILL_ROUNDS=${1:-300}
 for durability in step run relaxed; do
     KILL_DURABILITY=$durability cargo test --quiet --test end_to_end -- --ignored --nocapture --exact kill::as_long_as_one_likes
 done
+KILL_BY=TERM cargo test --quiet --test end_to_end -- --ignored --nocapture --exact kill::as_long_as_one_likes

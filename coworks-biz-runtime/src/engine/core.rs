@@ -184,6 +184,9 @@ impl Core {
         }
         self.take_notices()?;
         if self.mode != Mode::Orders {
+            if let Err(error) = self.writer.sweep_drafts() {
+                tracing::warn!(target: "coworks_biz::engine", "what was half written of large values stays: {error}");
+            }
             self.sweep.due = true;
         }
         if self.mode == Mode::Serve {

@@ -74,8 +74,18 @@ fn conf(biz: &str, id: u64, chance: &mut Chance) -> Value {
     json!({ "id": id, "size": size })
 }
 
+/// How processes come to their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By `kill -9`, and by tasks that kill them.
+    Kill,
+    /// By SIGTERM.
+    Drain,
+}
+
 struct Storm {
     world: Arc<World>,
+    end: End,
     durability: &'static str,
     server: Server,
     chance: Chance,
@@ -116,12 +126,25 @@ impl Storm {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        self.kills += 1;
+        if self.end == End::Drain {
+            return self.drain(child).await;
+        }
         child.kill().unwrap();
         let status = child.wait().unwrap();
-        self.kills += 1;
         if status.signal() != Some(9) {
             self.ended(status.signal(), status.code());
         }
+    }
+
+    /// Asks it to come to its end, which it does without cutting anything off.
+    async fn drain(&self, mut child: Child) {
+        let pid = child.id().to_string();
+        assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        // It has begun nothing where it does not listen yet.
+        let early = status.signal() == Some(15) || status.code() == Some(3);
+        assert!(early || status.code() == Some(0), "{status:?}\n{}", self.told());
     }
 
     /// It ended by itself: by a task that kills it, or because an order had the database when it began.
@@ -161,7 +184,7 @@ impl Storm {
 
 /// Triggers runs until it is told to stop, each as often as it takes until it is acknowledged.
 async fn client(
-    (world, server): (&World, &Server),
+    (world, server, end): (&World, &Server, End),
     number: u64,
     mut chance: Chance,
     stop: &AtomicBool,
@@ -176,6 +199,9 @@ async fn client(
         }
         id += 1;
         let biz = BIZ[chance.below(BIZ.len() as u64) as usize];
+        if end == End::Drain && biz == "storm_poison" {
+            continue;
+        }
         let conf = conf(biz, id, &mut chance);
         let key = format!("key-{id}");
         let text = conf.to_string();
@@ -204,8 +230,8 @@ async fn client(
 }
 
 /// So many kills, and what must hold after them.
-async fn storm(durability: &'static str, rounds: u64, seed: u64) {
-    println!("seed {seed}: {rounds} kills, durability {durability}");
+async fn storm(end: End, durability: &'static str, rounds: u64, seed: u64) {
+    println!("seed {seed}: {rounds} ends ({end:?}), durability {durability}");
     let mut chance = Chance(seed);
     let server = Server::new(Chance(chance.below(u64::MAX)));
     let world = Arc::new(World::new(server.entries()).await);
@@ -216,9 +242,11 @@ async fn storm(durability: &'static str, rounds: u64, seed: u64) {
         let (world, stop, acknowledged) = (Arc::clone(&world), Arc::clone(&stop), Arc::clone(&acknowledged));
         let server = server.clone();
         let chance = Chance(chance.below(u64::MAX));
-        tokio::spawn(async move { client((&world, &server), number, chance, &stop, &acknowledged).await })
+        tokio::spawn(
+            async move { client((&world, &server, end), number, chance, &stop, &acknowledged).await },
+        )
     });
-    let mut storm = Storm { world, durability, server, chance, kills: 0, suicides: 0, refused: 0 };
+    let mut storm = Storm { world, end, durability, server, chance, kills: 0, suicides: 0, refused: 0 };
     while storm.kills < rounds {
         storm.round().await;
     }
@@ -233,17 +261,22 @@ async fn storm(durability: &'static str, rounds: u64, seed: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_is_done_twice_by_kills() {
-    storm("step", 8, seed()).await;
+    storm(End::Kill, "step", 8, seed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_where_only_the_ends_of_runs_are_synced() {
-    storm("run", 5, seed()).await;
+    storm(End::Kill, "run", 5, seed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_where_nothing_but_triggers_is_synced() {
-    storm("relaxed", 5, seed()).await;
+    storm(End::Kill, "relaxed", 5, seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_asked_to_end_cuts_nothing_off() {
+    storm(End::Drain, "step", 6, seed()).await;
 }
 
 /// Another one each time: what must hold does so at whichever moments.
@@ -262,5 +295,6 @@ fn now() -> u64 {
 async fn as_long_as_one_likes() {
     let rounds = std::env::var("KILL_ROUNDS").map_or(300, |rounds| rounds.parse().expect("a number"));
     let durability = std::env::var("KILL_DURABILITY").unwrap_or_else(|_| "step".into());
-    storm(durability.leak(), rounds, seed()).await;
+    let end = if std::env::var("KILL_BY").as_deref() == Ok("TERM") { End::Drain } else { End::Kill };
+    storm(end, durability.leak(), rounds, seed()).await;
 }
