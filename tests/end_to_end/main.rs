@@ -19,4 +19,5 @@ mod refusals;
 mod sensors;
 mod serving;
 mod setups;
+mod sizes;
 mod wire;

@@ -9,6 +9,7 @@ mod mixed;
 mod names;
 mod served;
 mod setups;
+mod sizes;
 mod storm;
 mod wire;
 
@@ -225,6 +226,10 @@ coworks_biz::main![
     wire::retried,
     wire::many,
     wire::unwanted,
+    sizes::weighty,
+    sizes::noisy,
+    sizes::chatty,
+    sizes::weighed,
     storm::storm_chain,
     storm::storm_fan,
     storm::storm_branch,
