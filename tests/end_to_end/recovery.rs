@@ -177,3 +177,52 @@ async fn half_of_a_value_that_a_killed_process_has_left_is_removed() {
     left.retain(|name| name != "README.txt");
     assert_eq!((left, names().len()), (whole, 2));
 }
+
+/// The database beside whoever has it.
+fn look(world: &World) -> rusqlite::Connection {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = rusqlite::Connection::open_with_flags(world.path(".coworks-biz/biz.db"), flags).unwrap();
+    connection.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
+    connection
+}
+
+/// How many instances of the ten thousand there are in this state.
+fn doubled(connection: &rusqlite::Connection, state: &str) -> u64 {
+    let sql = "SELECT count(*) FROM task_instance WHERE task_id = 'doubled' AND state = ?";
+    connection.query_row(sql, [state], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_instances_are_gone_on_with_after_a_kill_and_a_stop() {
+    let world = World::new(Router::new()).await;
+    assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
+    let run_id = crate::harness::trigger(&world, &["counted", "--conf", "10000"]).await;
+    for (signal, at) in [("-KILL", 1_000), ("-TERM", 4_000)] {
+        let mut serving = world.start(&["serve", "--quiet"]);
+        let database = look(&world);
+        while doubled(&database, "success") < at {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        serving.signal(signal);
+        let ended = serving.ended().await;
+        if signal == "-TERM" {
+            assert_eq!((ended.code(), doubled(&database, "running")), (0, 0), "{ended:?}");
+        }
+    }
+    let _serving = world.start(&["serve", "--quiet"]);
+    let database = look(&world);
+    let open = "SELECT count(*) FROM dag_run WHERE end_date IS NULL";
+    while database.query_row(open, [], |row| row.get::<_, u64>(0)).unwrap() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let number = |sql: &str| database.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+    let starts = "SELECT count(*) FROM event WHERE task_id = 'doubled' AND state = 'running'";
+    let ends = "SELECT count(*) FROM event WHERE task_id = 'doubled' AND state = 'success'";
+    let interruptions = number("SELECT sum(interruptions) FROM task_instance");
+    assert_eq!((doubled(&database, "success"), number(ends)), (10_000, 10_000));
+    assert_eq!(number(starts), 10_000 + interruptions);
+    assert!(interruptions <= 32, "as many as there are slots, and by the kill alone: {interruptions}");
+    let total = "SELECT value FROM xcom WHERE task_id = 'total'";
+    let total: String = database.query_row(total, [], |row| row.get(0)).unwrap();
+    assert_eq!(total, "[10000,99990000]", "{run_id}");
+}
