@@ -119,6 +119,29 @@ async fn the_second_signal_stops_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_second_signal_stops_at_once_also_who_serves() {
+    let gate = Gate::new();
+    let world = World::new(gated(&gate)).await;
+    assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
+    let run_id = crate::harness::trigger(&world, &["held"]).await;
+    let mut first = world.start(&["serve"]);
+    gate.arrival().await;
+    first.signal("-TERM");
+    first.says("stopping").await;
+    first.signal("-TERM");
+    let ended = first.ended().await;
+    assert_eq!(ended.code(), 130, "{ended:?}");
+    assert!(ended.stderr.contains("what was cut off is tried again by the next `serve`"), "{ended:?}");
+    let mut second = world.start(&["serve"]);
+    gate.arrival().await;
+    gate.open();
+    gate.open();
+    second.says("run ends: success").await;
+    let run = crate::harness::show(&world, &run_id).await;
+    assert_eq!((run.state(), &run.task("gate")["try_number"]), ("success", &1.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_not_done_in_time_can_be_gone_on_with() {
     let gate = Gate::new();
     let world = World::new(gated(&gate)).await;

@@ -33,6 +33,8 @@ struct Books<'a> {
 pub async fn check(storm: &Storm, acknowledged: &BTreeMap<String, Asked>) {
     let books = Books { starts: BTreeMap::new(), look: storm.server.look(), storm };
     let books = Books { starts: books.count("state = 'running'"), ..books };
+    // What the service has seen comes first: the rest may only follow from it.
+    assert_eq!(storm.server.wrong(), [""; 0]);
     let tasks = books.tasks();
     books.runs(acknowledged);
     books.ends(&tasks);
@@ -181,7 +183,6 @@ impl Books<'_> {
 
     /// What services were asked for: what is recorded, and each once, where it is told by its key.
     fn effects(&self, tasks: &[Task]) {
-        assert_eq!(self.storm.server.wrong(), [""; 0]);
         let effects = self.storm.server.effects();
         let mut left: BTreeSet<&Call> = effects.keys().collect();
         let calls = ["second", "fourth", "sent", "reply", "refused", "flaky", "there", "beside", "counted"];
