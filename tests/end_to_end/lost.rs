@@ -36,3 +36,28 @@ async fn a_database_that_is_moved_away_is_noticed_before_a_run_is_acknowledged()
         assert_eq!(verified.code(), 0, "{of}: {verified:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_program_that_looks_into_the_database_takes_nothing_away() {
+    let world = World::new(Router::new()).await;
+    assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
+    let mut serving = world.start(&["serve"]);
+    serving.says("serving").await;
+    // It reads, too, on a connection of its own: a large value is not kept in memory.
+    let before = trigger(&world, &["large"]).await;
+    serving.says("run ends: success").await;
+
+    // Such as `sqlite3`. Who closes last takes the log away, and must not be taken for that.
+    let other = rusqlite::Connection::open(world.path(".coworks-biz/biz.db")).unwrap();
+    let runs: u64 = other.query_row("SELECT count(*) FROM dag_run", [], |row| row.get(0)).unwrap();
+    assert_eq!(runs, 1);
+    other.close().unwrap();
+    assert!(world.path(".coworks-biz/biz.db-wal").exists(), "it is in use");
+
+    let after = trigger(&world, &["large"]).await;
+    serving.says("run ends: success").await;
+    serving.kill().await;
+    for run_id in [&before, &after] {
+        assert_eq!(show(&world, run_id).await.state(), "success");
+    }
+}
