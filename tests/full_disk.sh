@@ -18,6 +18,7 @@ clean() {
 }
 trap clean EXIT
 cd "$disk"
+log="$disk/../$(basename "$disk").log"
 export COWORKS_SECRET_API_TOKEN=of-nobody-at-all
 
 # Until something holds, for 30 seconds.
@@ -33,7 +34,7 @@ says() { "$program" runs 2>&1 | grep -q "$1"; }
 succeeded() { [ "$("$program" runs ordered --limit 1000 --output json 2>/dev/null | grep -c '"state": "success"')" = "$1" ]; }
 
 "$program" pause ticking >/dev/null
-"$program" serve 2>"$disk/../$(basename "$disk").log" &
+"$program" serve 2>"$log" &
 pid=$!
 until_ test -S .coworks-biz/biz.db.sock
 "$program" trigger ordered --conf '{"customer": 1}' >/dev/null
@@ -56,8 +57,31 @@ rm filler
 # Those that were answered, and the one that was waiting.
 until_ succeeded $((asked + 1))
 "$program" db verify
+
+# Room for a run and its log, and none for the megabyte that its task puts out.
+large() { [ "$("$program" runs large --output json 2>/dev/null | grep -c "\"state\": \"$1\"")" = "$2" ]; }
+room=$(df --output=avail -k . | tail -1)
+dd if=/dev/zero of=filler bs=1k count=$((room - 700)) 2>/dev/null
+"$program" trigger large >/dev/null
+until_ grep -q "an output waits for room on the disk" "$log"
+large running 1
+# Killed there, it is tried again by the next one, which waits in its turn.
+kill -9 "$pid"
+wait "$pid" 2>/dev/null || true
+dd if=/dev/zero of=rest bs=1k 2>/dev/null || true
+"$program" serve 2>"$log" &
+pid=$!
+until_ grep -q "room on the disk" "$log"
+rm filler rest
+until_ large success 1
+values=$(ls .coworks-biz/biz.db.blobs)
+if [ "$(wc -l <<<"$values")" != 1 ]; then
+    echo "left of a value that was half written: $values" >&2
+    exit 1
+fi
+"$program" db verify
 kill "$pid"
 wait "$pid"
 pid=
-rm -f "$disk/../$(basename "$disk").log"
+rm -f "$log"
 echo "a full disk was waited out"

@@ -15,12 +15,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use crate::engine::{Answer, Engine, EngineError, Order};
+use crate::value::LARGEST;
 
 /// How long a caller waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An order of more than this many bytes is none.
-const LONGEST: u64 = 64 << 20;
+/// An order of more than this many bytes is none: one with the largest conf has less.
+const LONGEST: usize = LARGEST + (1 << 20);
 
 /// What is answered.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,7 +123,7 @@ impl Drop for Server {
 async fn answer(engine: Arc<Engine>, mut stream: tokio::net::UnixStream) {
     let (read, mut write) = stream.split();
     let mut line = String::new();
-    let read = tokio::io::BufReader::new(read.take(LONGEST)).read_line(&mut line).await;
+    let read = tokio::io::BufReader::new(read.take(LONGEST as u64)).read_line(&mut line).await;
     if read.unwrap_or(0) == 0 {
         return;
     }
@@ -157,6 +158,13 @@ pub fn ask(database: &Path, order: &Order) -> Result<Option<Answer>, ControlErro
     stream.set_write_timeout(Some(PATIENCE)).map_err(io)?;
     let mut text = serde_json::to_string(order).map_err(|e| io(e.into()))?;
     text.push('\n');
+    if text.len() > LONGEST {
+        let (size, most) = (text.len().div_ceil(1 << 20), LARGEST >> 20);
+        return Err(ControlError::Refused(format!(
+            "what is asked for has {size} MiB, and a conf may have {most} MiB: store it elsewhere, such as in S3, \
+             and give where"
+        )));
+    }
     stream.write_all(text.as_bytes()).map_err(io)?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).map_err(|e| match e.kind() {

@@ -9,6 +9,8 @@ mod mixed;
 mod names;
 mod served;
 mod setups;
+mod sizes;
+mod storm;
 mod wire;
 
 use std::time::Duration;
@@ -224,4 +226,17 @@ coworks_biz::main![
     wire::retried,
     wire::many,
     wire::unwanted,
+    sizes::weighty,
+    sizes::noisy,
+    sizes::chatty,
+    sizes::weighed,
+    storm::storm_chain,
+    storm::storm_fan,
+    storm::storm_branch,
+    storm::storm_later,
+    storm::storm_retry,
+    storm::storm_sense,
+    storm::storm_bulk,
+    storm::storm_poison,
+    storm::storm_parent,
 ];

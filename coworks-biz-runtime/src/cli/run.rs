@@ -37,6 +37,8 @@ pub(super) fn run(
     let runtime = runtime()?;
     let exit = runtime.block_on(async {
         let mut config = config;
+        // From before anything begins, so that nothing is cut off.
+        let mut signals = Signals::listen()?;
         let _local = match arguments.local {
             true => Some(host_locally(app, &mut config).await?),
             false => None,
@@ -53,7 +55,7 @@ pub(super) fn run(
         };
         let run = Arc::clone(&handle.run);
         let again = again(app, &run, &arguments, db);
-        let exit = watch(&engine, handle, arguments.timeout, &again).await?;
+        let exit = watch(&engine, handle, &mut signals, arguments.timeout, &again).await?;
         drop(engine);
         match show::finished(app, &config, &run, arguments.output.output) {
             // Who read the output had enough; the run ended as it did.
@@ -92,10 +94,10 @@ fn again(app: &App, run: &DagRun, arguments: &RunArguments, db: Option<&Path>) -
 async fn watch(
     engine: &Engine,
     mut handle: RunHandle,
+    signals: &mut Signals,
     timeout: Option<Duration>,
     again: &str,
 ) -> Result<Exit, Failure> {
-    let mut signals = Signals::listen()?;
     let late = OptionFuture::from(timeout.map(tokio::time::sleep));
     let exit = tokio::select! {
         state = handle.ended() => {

@@ -8,13 +8,16 @@ use super::core::{BATCH, Core};
 use super::live::Live;
 use crate::clock::far_future;
 use crate::run::{Event, Key, State};
-use crate::store::WaitsFor;
+use crate::store::{StoreError, WaitsFor};
 use crate::task::Resume;
 
 /// How often it is looked for runs that are older than the retention, and how far the pieces of
 /// what is found are apart.
 const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
 const PRUNE_PIECES: TimeDelta = TimeDelta::milliseconds(50);
+
+/// How often it is looked whether the files of the database are still where they were.
+const STAYS_EVERY: TimeDelta = TimeDelta::minutes(1);
 
 /// What is to be done at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +34,8 @@ pub(super) enum Alarm {
     Prune,
     /// Answers in S3 are deleted.
     Sweep,
+    /// The files of the database are looked for.
+    Stays,
 }
 
 impl Core {
@@ -70,7 +75,7 @@ impl Core {
         self.alarms.push(Reverse((at, what)));
     }
 
-    pub(super) fn fire(&mut self) {
+    pub(super) fn fire(&mut self) -> Result<(), StoreError> {
         let now = self.clock.instant();
         while let Some(&Reverse((at, alarm))) = self.alarms.peek() {
             if at > now {
@@ -96,8 +101,13 @@ impl Core {
                 Alarm::Notice(id) => self.tell(id),
                 Alarm::Prune => self.prune_due = true,
                 Alarm::Sweep => self.sweep_now(),
+                Alarm::Stays => {
+                    self.writer.stays()?;
+                    self.alarm(self.now() + STAYS_EVERY, Alarm::Stays);
+                }
             }
         }
+        Ok(())
     }
 
     /// Removes a piece of what is older than the retention; the next one soon, or what is then old in a while.

@@ -15,7 +15,7 @@ use crate::run::{Event, Key, RunState, State};
 use crate::store::{RunRecord, RunType, StoreError, TaskRecord, WaitsFor, Which, Write};
 use crate::task::{Definition, Resume};
 use crate::tech::Token;
-use crate::value::Json;
+use crate::value::{Json, LARGEST};
 
 /// What a run is made of.
 pub(super) struct Plan {
@@ -234,6 +234,14 @@ impl Core {
             })?,
             (None, None) => Json::from_stored("null"),
         };
+        if conf.as_str().len() > LARGEST {
+            let size = conf.as_str().len().div_ceil(1 << 20);
+            let reason = format!(
+                "it has {size} MiB, and a run may have {} MiB: store it elsewhere, such as in S3, and give where",
+                LARGEST >> 20
+            );
+            return Err(Refusal::Conf { dag_id, reason }.into());
+        }
         self.hide_tokens(definition);
         if let Some(path) = self.shared.secrets().find_in(&conf) {
             let reason = format!("it holds a secret at {path}, and would be stored");
@@ -465,8 +473,14 @@ impl Core {
             match record.state {
                 Some(State::Running) => {
                     self.step(number, Event::Interrupted(key), None);
-                    // Counted before any body runs, however long the queue is.
-                    self.count(number, key);
+                    // Counted before any body runs, however long the queue is. An end is recorded as such.
+                    if self
+                        .runs
+                        .get(&number)
+                        .is_some_and(|live| live.instance(key).state == Some(State::Queued))
+                    {
+                        self.count(number, key);
+                    }
                     self.announce(number, key, "");
                 }
                 Some(State::Queued) => self.enqueue(number, key, None),

@@ -187,6 +187,9 @@ impl Core {
         }
         self.take_notices()?;
         if self.mode != Mode::Orders {
+            if let Err(error) = self.writer.sweep_drafts() {
+                tracing::warn!(target: "coworks_biz::engine", "what was half written of large values stays: {error}");
+            }
             self.sweep.due = true;
         }
         if self.mode == Mode::Serve {
@@ -194,6 +197,7 @@ impl Core {
             self.take_over()?;
             self.look_at_all()?;
             self.alarm(self.now(), Alarm::Prune);
+            self.alarm(self.now(), Alarm::Stays);
         }
         Ok(())
     }
@@ -244,7 +248,7 @@ impl Core {
                     false => None,
                 };
             }
-            self.fire();
+            self.fire()?;
             self.tick()?;
         }
     }

@@ -94,7 +94,7 @@ impl Shared {
         let idle = self.readers.lock().unwrap_or_else(|e| e.into_inner()).pop();
         let reader = match idle {
             Some(reader) => reader,
-            None => Reader::open(&self.database)?,
+            None => Reader::beside_the_writer(&self.database)?,
         };
         let value = read(&reader)?;
         self.readers.lock().unwrap_or_else(|e| e.into_inner()).push(reader);

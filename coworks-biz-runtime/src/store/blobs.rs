@@ -63,10 +63,14 @@ impl Blobs {
         }
         // Two attempts may write the same value at once: each has a file of its own until the rename.
         let draft = self.0.join(format!("{name}.{}", uuid::Uuid::now_v7()));
-        let mut file = File::create(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
+        let write = || {
+            let mut file = File::create(&draft)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&draft, path)
+        };
+        // On a full disk it would take room from the next attempt at it.
+        write().inspect_err(|_| drop(fs::remove_file(&draft)))?;
         // The name itself must survive too.
         File::open(&self.0)?.sync_all()
     }

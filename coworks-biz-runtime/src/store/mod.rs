@@ -5,6 +5,7 @@
 
 mod blobs;
 mod lock;
+mod place;
 mod prune;
 mod read;
 mod record;
@@ -99,6 +100,17 @@ pub enum StoreError {
         path: PathBuf,
         /// What was refused.
         what: String,
+    },
+    /// Its files are not where they were opened.
+    #[error(
+        "the database {} was moved, deleted or replaced while this process had it ({} is not the file that it has \
+         open): put back all that was moved, or a backup, and start again", path.display(), file.display()
+    )]
+    Gone {
+        /// The database.
+        path: PathBuf,
+        /// The file.
+        file: PathBuf,
     },
     /// SQLite refused.
     #[error("the database {}: {source}", path.display())]

@@ -100,6 +100,17 @@ impl Writer {
         Ok(swept)
     }
 
+    /// Removes what a killed process has half written of large values. Only at a start: what is written now
+    /// has such a name, too.
+    pub fn sweep_drafts(&self) -> Result<(), StoreError> {
+        let blobs = self.blobs();
+        let fault = |source| StoreError::Io { path: blobs.dir().to_owned(), source };
+        for file in files(blobs.dir()).map_err(fault)?.into_iter().filter(|file| file.contains('.')) {
+            fs::remove_file(blobs.dir().join(file)).map_err(fault)?;
+        }
+        Ok(())
+    }
+
     /// Gives the free pages back to the file system. Takes as much room again while it works.
     pub fn compact(&mut self) -> Result<(), StoreError> {
         self.connection.execute_batch("VACUUM").map_err(|source| StoreError::of(&self.path, source))

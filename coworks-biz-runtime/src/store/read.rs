@@ -29,6 +29,12 @@ impl Reader {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
         upkeep::refuse_cut_off(path)?;
+        Self::beside_the_writer(path)
+    }
+
+    /// Opens the file in the process whose [`Writer`](super::Writer) has it. It is not looked at but through
+    /// SQLite: closing it another time would drop all locks that this process has on it.
+    pub fn beside_the_writer(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(|source| StoreError::of(path, source))?;

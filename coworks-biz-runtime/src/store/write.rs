@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::lock::{Lock, beside};
+use super::place::Place;
 use super::rows::{Numbers, Rows};
 use super::{
     BackfillRecord, Blobs, DagRecord, Deletion, NoticeRecord, RunRecord, StoreError, TaskRecord, Which,
@@ -27,6 +28,7 @@ pub struct Writer {
     numbers: Numbers,
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
+    place: Place,
     _lock: Lock,
 }
 
@@ -77,6 +79,7 @@ impl Writer {
             durability,
             numbers: Numbers::default(),
             log,
+            place: Place::of(path)?,
             _lock: lock,
         })
     }
@@ -104,6 +107,10 @@ impl Writer {
     /// waited out, and a later process finds out.
     pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let wrap = StoreError::of;
+        // A run that is acknowledged must be found again.
+        if writes.iter().any(|write| matches!(write, Write::RunMade(_))) {
+            self.stays()?;
+        }
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -119,6 +126,11 @@ impl Writer {
             self.sync()?;
         }
         Ok(())
+    }
+
+    /// An error where the files were moved, deleted or replaced: what is written to them now is lost.
+    pub fn stays(&self) -> Result<(), StoreError> {
+        self.place.check()
     }
 
     fn must_sync(&self, write: &Write) -> bool {

@@ -1,6 +1,7 @@
 //! The log of an attempt: what the code it runs says through `tracing`.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
@@ -27,15 +28,16 @@ struct Inner {
     records: String,
     /// How much was handed on already.
     head: usize,
-    /// The last records of a log that is too long.
-    tail: String,
+    /// The last records of a log that is too long, and how long they are.
+    tail: VecDeque<String>,
+    tail_size: usize,
     dropped: usize,
 }
 
 impl Log {
     pub(super) fn new(secrets: Arc<Secrets>) -> Self {
-        let (records, tail) = (String::new(), String::new());
-        Self(Arc::new(Mutex::new(Inner { secrets, records, head: 0, tail, dropped: 0 })))
+        let (records, tail) = (String::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(Inner { secrets, records, head: 0, tail, tail_size: 0, dropped: 0 })))
     }
 
     /// Makes this the log of what happens in `span`. Without effect where no [`Capture`] is installed.
@@ -57,17 +59,18 @@ impl Log {
                 *text = scrubbed;
             }
         }
-        let line = record.line();
+        let mut line = record.line();
+        line.push('\n');
         if inner.head + inner.records.len() + line.len() < KEPT / 2 {
             inner.records.push_str(&line);
-            inner.records.push('\n');
             return;
         }
-        inner.tail.push_str(&line);
-        inner.tail.push('\n');
-        while inner.tail.len() > KEPT / 2 {
-            let first = inner.tail.find('\n').map_or(inner.tail.len(), |end| end + 1);
-            inner.tail.drain(..first);
+        inner.tail_size += line.len();
+        inner.tail.push_back(line);
+        while inner.tail_size > KEPT / 2
+            && let Some(first) = inner.tail.pop_front()
+        {
+            inner.tail_size -= first.len();
             inner.dropped += 1;
         }
     }
@@ -89,7 +92,8 @@ impl Log {
             let _ = writeln!(records, "{}", Record::new("warning", "coworks_biz", &gap).line());
             inner.dropped = 0;
         }
-        records.push_str(&std::mem::take(&mut inner.tail));
+        records.extend(std::mem::take(&mut inner.tail));
+        inner.tail_size = 0;
         records
     }
 }

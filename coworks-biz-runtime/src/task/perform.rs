@@ -223,9 +223,9 @@ pub(super) fn context(
 /// Refuses what must not be stored: a secret, or more than a database should hold.
 fn storable(secrets: &Secrets, key: impl Display, value: &Json) -> Result<()> {
     if value.as_str().len() > LARGEST {
-        let size = value.as_str().len() >> 20;
+        let size = value.as_str().len().div_ceil(1 << 20);
         return Err(Error::fatal(format!(
-            "`{key}` has {size} MiB, and a task may pass on {} MiB: store it elsewhere and pass on where",
+            "`{key}` has {size} MiB, and a task may pass on {} MiB: store it elsewhere, such as in S3, and pass on where",
             LARGEST >> 20
         )));
     }

@@ -327,3 +327,16 @@ async fn a_branch_waits_for_what_its_arm_did_in_the_run_before() {
         assert_eq!(ended.expect("it is let go").unwrap(), RunState::Success);
     }
 }
+
+#[cfg(feature = "local")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_taken_away_is_noticed_where_nothing_is_to_be_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = crate::clock::Clock::skipping(Utc::now());
+    let config = Config { clock, ..config(dir.path(), 1) };
+    let engine = Engine::start(&config, &[definition("idle", &[("a", &[], one)])], Mode::Serve).unwrap();
+    std::fs::rename(&config.db, dir.path().join("elsewhere")).unwrap();
+    let failed = tokio::time::timeout(std::time::Duration::from_secs(60), engine.failed()).await;
+    let error = failed.expect("it looks from time to time").to_string();
+    assert!(error.contains("was moved, deleted or replaced while this process had it"), "{error}");
+}
