@@ -3,6 +3,8 @@
 //! One [`Writer`] owns the file, by a lock; each call of [`Writer::commit`] is
 //! one transaction. [`Reader`]s look on beside it.
 
+#[cfg(test)]
+mod abuse;
 mod blobs;
 mod lock;
 mod prune;
@@ -129,9 +131,23 @@ impl StoreError {
 
     /// What SQLite said about this database.
     pub(crate) fn of(path: &Path, source: rusqlite::Error) -> Self {
+        use rusqlite::Error as E;
         use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase, PermissionDenied, ReadOnly};
         let (path, what) = (path.to_owned(), source.to_string());
+        // A row that holds what nobody has written there, or a table that is not what it was.
+        let is_nonsense = match &source {
+            E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..) => true,
+            E::InvalidColumnType(..) | E::Utf8Error(..) | E::QueryReturnedNoRows => true,
+            other => {
+                other.sqlite_error().is_some_and(|error| error.extended_code == 1) && {
+                    ["no such table", "no such column", "has no column"]
+                        .iter()
+                        .any(|part| what.contains(part))
+                }
+            }
+        };
         match source.sqlite_error_code() {
+            _ if is_nonsense => Self::Damaged { path, what },
             Some(DatabaseCorrupt) => Self::Damaged { path, what },
             Some(NotADatabase) => Self::Foreign { path },
             Some(ReadOnly | CannotOpen | PermissionDenied) => Self::Denied { path, what },

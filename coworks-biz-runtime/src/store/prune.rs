@@ -11,7 +11,7 @@ use std::{fs, io};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Blobs, StoreError, Writer};
+use super::{Blobs, StoreError, Writer, blobs};
 
 #[cfg(test)]
 mod tests;
@@ -242,7 +242,7 @@ pub(super) fn files(dir: &Path) -> io::Result<Vec<String>> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let hash = name.split('.').next().unwrap_or_default();
-        if hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if blobs::is_name(hash) {
             files.push(name);
         }
     }

@@ -117,6 +117,12 @@ pub(super) fn refuse_cut_off(path: &Path) -> Result<(), StoreError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(io(e)),
     }
+    // SQLite takes a file of a later format for one that this user may not write.
+    if head.starts_with(b"SQLite format 3\0")
+        && head.get(18..20).is_some_and(|format| format.iter().max() > Some(&2))
+    {
+        return damaged("its first page is of no format that there is".to_owned());
+    }
     // In this order: what another process may have brought into the file meanwhile only makes it longer.
     let (log, there) = (length(&beside(path, "-wal"))?, length(path)?);
     match (log, there) {
