@@ -155,15 +155,18 @@ fn set(path: &Path, which: usize, column: usize, row: usize, value: &str) -> rus
         Some(b'x') => Value::Blob(rest.as_bytes().to_vec()),
         _ => Value::Text(rest.to_owned()),
     };
-    let first = &columns[0];
-    let rows: usize = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
-    let key: Value = connection.query_row(
-        &format!("SELECT {first} FROM {table} LIMIT 1 OFFSET {}", row % rows.max(1)),
+    let keys: Option<String> = connection.query_row(
+        &format!("SELECT group_concat(name) FROM pragma_table_info('{table}') WHERE pk > 0"),
         [],
         |row| row.get(0),
     )?;
-    connection
-        .execute(&format!("UPDATE {table} SET {column} = ?1 WHERE {first} = ?2"), params![value, key])?;
+    let (keys, rows) = (keys.unwrap_or("rowid".to_owned()), format!("SELECT count(*) FROM {table}"));
+    let rows: usize = connection.query_row(&rows, [], |row| row.get(0))?;
+    let of = format!("({keys}) = (SELECT {keys} FROM {table} ORDER BY {keys} LIMIT 1 OFFSET ?2)");
+    connection.execute(
+        &format!("UPDATE {table} SET {column} = ?1 WHERE {of}"),
+        params![value, row % rows.max(1)],
+    )?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! one transaction. [`Reader`]s look on beside it.
 
 #[cfg(test)]
-mod abuse;
+pub(crate) mod abuse;
 mod blobs;
 mod lock;
 mod prune;
