@@ -259,6 +259,10 @@ impl Blobs {
     /// Removes a value that no row names, unless a task may be about to: it may just have stored the
     /// same one. Says whether it did.
     fn remove(&self, name: &str) -> io::Result<bool> {
+        // A damaged row may name any file there is.
+        if !blobs::is_name(name) {
+            return Ok(false);
+        }
         let path = self.dir().join(name);
         let gone = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => Ok(false),

@@ -52,7 +52,9 @@ async fn leave(path: &Path) {
 }
 
 async fn taken_over(path: &Path, definition: &'static Definition) -> String {
-    let engine = match Engine::start(&config(path.parent().unwrap(), 8), &[definition], Mode::Serve) {
+    // A run may be said to have ended long ago.
+    let config = Config { retention: None, ..config(path.parent().unwrap(), 8) };
+    let engine = match Engine::start(&config, &[definition], Mode::Serve) {
         Ok(engine) => engine,
         Err(EngineError::Store(error)) => {
             let text = error.to_string();
