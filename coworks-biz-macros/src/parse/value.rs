@@ -243,7 +243,7 @@ pub fn trigger_rule(value: &Expr) -> Result<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
+mod abuse {
     use super::*;
     use crate::abuse::Abuse;
 
@@ -341,6 +341,11 @@ mod tests {
         ];
         Abuse { target: "written", words: &words, cases: 500 }.of(holds);
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn presets_cron_and_intervals_are_told_apart() {

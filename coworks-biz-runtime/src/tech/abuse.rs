@@ -76,7 +76,7 @@ fn of_service(status: u16, retry_after: &str, body: &[u8], wanted: &Wanted) -> R
     let answer = |headers: &Headers, body| Raw { status, headers, retry_after, body }.answer(wanted);
     // In pieces it is what it is at once, where any of it is wanted.
     let want = Want::of(status, wanted.output);
-    let mut intake = Intake::new(want, (body.len() % 2 == 0).then_some(body.len() as u64)).unwrap();
+    let mut intake = Intake::new(want, body.len().is_multiple_of(2).then_some(body.len() as u64)).unwrap();
     let size = 1 + body.len() % 7 * body.len() / 5;
     body.chunks(size).for_each(|piece| intake.push(piece).unwrap());
     let (whole, pieces) = (answer(&headers, body.to_vec().into()), answer(&headers, intake.finish()));
@@ -119,7 +119,7 @@ fn holds(case: &[u8]) -> String {
     for (place, (output, holds)) in taken().into_iter().enumerate() {
         let wanted = Wanted {
             output: output.as_ref(),
-            last_try: case.len() % 2 == 0,
+            last_try: case.len().is_multiple_of(2),
             asked: &asked,
             stored: is_object.then_some(&object),
             log: is_object.then_some(&secrets),
