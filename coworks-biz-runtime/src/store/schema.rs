@@ -26,9 +26,9 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     let wrap = |source| StoreError::of(path, source);
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction().map_err(wrap)?;
-        transaction.execute_batch(sql).map_err(|source| match source.sqlite_error() {
+        transaction.execute_batch(sql).map_err(|source| match super::code(&source) {
             // Its tables are not those of the version that it says it is.
-            Some(error) if matches!(error.extended_code & 0xff, SQLITE_ERROR | SQLITE_CONSTRAINT) => {
+            Some(SQLITE_ERROR | SQLITE_CONSTRAINT) => {
                 let what = format!("it is not as version {index} is: {source}");
                 StoreError::Damaged { path: path.to_owned(), what }
             }

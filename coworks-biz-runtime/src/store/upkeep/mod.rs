@@ -129,7 +129,7 @@ pub(super) fn refuse_cut_off(path: &Path) -> Result<(), StoreError> {
         (0, 0) => return Ok(()),
         (_, 0) => return damaged("it is empty or gone, and its write-ahead log is not".to_owned()),
         (0, _) if head.is_empty() => return Ok(()),
-        (0, _) if head.len() < 100 => return damaged("it ends within its first page".to_owned()),
+        (..) if (1..100).contains(&head.len()) => return damaged("it ends within its first page".to_owned()),
         (0, _) => {}
         // The log may hold the pages that the file lacks.
         _ => return Ok(()),
