@@ -93,8 +93,8 @@ impl Run {
     /// Takes what was recorded of an instance; not of one that there cannot be.
     fn place(&mut self, key: Key, recorded: Instance) -> bool {
         let expanded = self.instances.mapped(key.task) > 0;
-        if recorded.state.is_some() && key.map_index < 0 && self.is_to_be_mapped(key.task) {
-            // It stands for items that are not known, and has come to nothing yet.
+        if recorded.state.is_some() && self.is_to_be_mapped(key.task) {
+            // Of items that are not known, nothing has come to anything yet.
             return false;
         }
         match self.instances.get_mut(key) {
