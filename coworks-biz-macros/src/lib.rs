@@ -9,6 +9,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(test)]
+#[path = "../../coworks-biz-runtime/src/abuse.rs"]
+mod abuse;
 mod check;
 mod errors;
 mod expand;

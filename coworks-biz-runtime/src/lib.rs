@@ -12,6 +12,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(test)]
+mod abuse;
 pub mod cli;
 pub mod clock;
 pub mod config;

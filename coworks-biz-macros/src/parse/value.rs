@@ -243,6 +243,107 @@ pub fn trigger_rule(value: &Expr) -> Result<&'static str> {
 }
 
 #[cfg(test)]
+mod abuse {
+    use super::*;
+    use crate::abuse::Abuse;
+
+    fn literal(text: &str) -> Expr {
+        let lit = Lit::Str(LitStr::new(text, proc_macro2::Span::call_site()));
+        Expr::Lit(ExprLit { attrs: vec![], lit })
+    }
+
+    /// The value, or nothing where the error says what is written there.
+    fn told<T>(text: &str, read: Result<T>) -> Option<T> {
+        let told = |error: syn::Error| {
+            let message = error.to_string();
+            let known = ["longer than nothing", "in no time"].iter().any(|known| message.contains(known));
+            assert!(known || message.contains(text.trim()) && message.len() > text.trim().len(), "{message}");
+        };
+        read.map_err(told).ok()
+    }
+
+    fn holds(case: &[u8]) -> String {
+        let text = &*String::from_utf8_lossy(&case[..case.len().min(200)]);
+        let value = literal(text);
+        let zone = told(text, timezone(&value));
+        if let Some(zone) = zone {
+            assert_eq!(zone.name(), text);
+        }
+        let (duration, limit) = (told(text, duration(&value)), told(text, limit(&value)));
+        assert_eq!(limit, duration.filter(|duration| !duration.is_zero()));
+        if let Some(duration) = duration {
+            let written = humantime::format_duration(duration).to_string();
+            assert_eq!(told(&written, super::duration(&literal(&written))), Some(duration));
+        }
+        let date = told(text, date(&value));
+        let moments = date.as_ref().map(|date| {
+            let zones =
+                [Tz::UTC, Tz::Pacific__Kiritimati, Tz::Pacific__Niue, Tz::Europe__Paris, Tz::Pacific__Apia];
+            zones.map(|zone| moment(date, zone).ok())
+        });
+        if let (Some((_, date)), Some(moments)) = (&date, moments) {
+            assert_eq!(moments[0], Some(date.and_utc().timestamp()));
+            // Nowhere is it another day by more than one.
+            assert!(moments.iter().flatten().all(|at| (at - date.and_utc().timestamp()).abs() <= 86_400));
+        }
+        let schedule = told(text, schedule(&value));
+        let again = schedule.as_ref().map(|schedule| match schedule {
+            Schedule::Cron(cron) => {
+                assert!(cron::read(cron).is_ok());
+                cron.clone()
+            }
+            Schedule::Every(interval) => {
+                assert!(!interval.is_zero());
+                humantime::format_duration(*interval).to_string()
+            }
+            Schedule::Once => "@once".to_owned(),
+            Schedule::Continuous => "@continuous".to_owned(),
+        });
+        if let Some(again) = again {
+            assert_eq!(read_schedule(&again).ok(), schedule);
+        }
+        let schedule = schedule.map(|schedule| std::mem::discriminant(&schedule));
+        format!("{} {} {} {schedule:?}", zone.is_some(), duration.is_some(), date.is_some())
+            + &text.chars().filter(|c| "@:-T+#,/*".contains(*c)).take(4).collect::<String>()
+    }
+
+    #[test]
+    fn whatever_is_written_is_what_it_is_written_back_as_or_is_told() {
+        let words = [
+            "@daily",
+            "@once",
+            "@",
+            "1h",
+            " 30m",
+            "s",
+            "ns",
+            "years",
+            "18446744073709551615s",
+            "2023-01-31",
+            "T06:00:00",
+            "+262142",
+            "-262143",
+            "-12-31",
+            "T23:59:60",
+            "Europe/",
+            "Paris",
+            "UTC",
+            "*",
+            "*/",
+            " ",
+            "0 0 ",
+            "#",
+            "L",
+            "W",
+            "-",
+            ",",
+            ".5",
+        ];
+        Abuse { target: "written", words: &words, cases: 500 }.of(holds);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

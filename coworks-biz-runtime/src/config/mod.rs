@@ -3,6 +3,8 @@
 //! A flag wins over the environment, the environment over `coworks-biz.toml`,
 //! the file over the default.
 
+#[cfg(test)]
+mod abuse;
 mod directory;
 mod handles;
 mod notices;

@@ -127,9 +127,9 @@ fn text(value: toml::Value) -> String {
 /// `None` where it is neither a number nor `none`.
 fn concurrency(text: &str) -> Option<Option<usize>> {
     match text {
+        "none" => Some(None),
         // A number of calls that lets none begin is no limit that somebody wants.
-        "none" | "0" => Some(None),
-        text => text.parse().ok().map(Some),
+        text => text.parse().ok().map(|calls: usize| (calls > 0).then_some(calls)),
     }
 }
 
@@ -168,13 +168,14 @@ mod tests {
     #[test]
     fn a_service_has_its_own_limits_over_those_of_all() {
         let file = "[default]\nrate = '600/m'\n[a]\nconcurrency = 8\n[b]\nrate = '50/s'\nconcurrency = 'none'\n\
-                    [c]\nrate = 'none'\nconcurrency = 0\n";
+                    [c]\nrate = 'none'\nconcurrency = 0\n[d]\nconcurrency = '00'\n";
         let services = of(file, &[]).unwrap();
         assert_eq!(services.of("a"), limits(Some(8), Some((600, 60))));
         assert_eq!(services.of("b"), limits(None, Some((50, 1))));
         assert_eq!(services.of("c"), limits(None, None));
+        assert_eq!(services.of("d"), limits(None, Some((600, 60))));
         assert_eq!(services.of("another"), limits(Some(AT_ONCE), Some((600, 60))));
-        assert_eq!(services.named.len(), 3);
+        assert_eq!(services.named.len(), 4);
         assert_eq!(of("", &[]).unwrap(), ServiceLimits::default());
 
         let services = of(file, &[(CONCURRENCY, "7"), (RATE, "9/h")]).unwrap();

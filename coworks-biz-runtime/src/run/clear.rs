@@ -53,8 +53,7 @@ impl Run {
             for next in node.downstream.iter().copied().chain(self.dag.members(key.task)) {
                 let beside = tasks[next as usize].map == node.map && !is_whole;
                 let key = if beside { key.beside(next) } else { Key::plain(next) };
-                // Outside of loops the one instance is the whole.
-                let is_whole = !beside || key.map_index < 0;
+                let is_whole = !beside;
                 let new = !whole[next as usize] && (is_whole || single.insert(key));
                 whole[next as usize] |= is_whole;
                 if new {
@@ -125,7 +124,8 @@ impl Run {
         commands: &mut Vec<Command>,
     ) -> Result<(), Misfit> {
         let end = mark.end();
-        let found = self.instances.get(key).copied().filter(|_| self.has(key) && !self.is_to_be_mapped(key));
+        let found =
+            self.instances.get(key).copied().filter(|_| self.has(key) && !self.is_to_be_mapped(key.task));
         let Some(instance) = found.filter(|instance| instance.state != Some(end)) else {
             return Err(Misfit { event, state: found.and_then(|instance| instance.state) });
         };
@@ -158,11 +158,11 @@ impl Run {
         self.has(key) && matches!(state, Some(State::Failed | State::UpstreamFailed))
     }
 
-    /// Whether an instance stands for those that its loop will have.
-    fn is_to_be_mapped(&self, key: Key) -> bool {
-        let list = self.dag.tasks.get(key.task as usize).and_then(|node| node.map);
+    /// Whether the instance of a task stands for those that its loop will have.
+    pub(super) fn is_to_be_mapped(&self, task: u32) -> bool {
+        let list = self.dag.tasks.get(task as usize).and_then(|node| node.map);
         let list = list.and_then(|list| self.instances.get(Key::plain(list)));
-        key.map_index < 0 && list.is_some_and(|list| !list.state.is_some_and(State::is_final))
+        list.is_some_and(|list| !list.state.is_some_and(State::is_final))
     }
 
     /// Takes the state of these away, and counts anew who waits for whom.

@@ -133,9 +133,7 @@ impl<T: Clone + Default> Instances<T> {
             self.mapped.resize(self.plain.len(), Vec::new());
         }
         let list = &mut self.mapped[task as usize];
-        if list.len() < count {
-            list.resize(count, new.clone());
-        }
+        list.resize(list.len().max(count), new.clone());
     }
 
     /// Those of a task, mapped or not.

@@ -1,7 +1,7 @@
 //! A run as it was recorded, and as it stands after some of it was taken back.
 
 use super::rule::Tally;
-use super::{Instance, Instances, Key, Run, Standing, Start};
+use super::{Instance, Instances, Key, Run, Standing, Start, State};
 use crate::dag::{Dag, Kind};
 
 impl Run {
@@ -63,7 +63,10 @@ impl Run {
             recorded.into_iter().partition(|(key, _)| is_list(*key));
         lists.retain(|&(list, instance)| {
             let placed = self.place(list, instance);
-            self.expand(list.task);
+            // One that has not ended has no items, whatever is recorded.
+            if placed && instance.state.is_some_and(State::is_final) {
+                self.expand(list.task);
+            }
             placed
         });
         others.retain(|&(key, instance)| self.place(key, instance));
@@ -90,6 +93,10 @@ impl Run {
     /// Takes what was recorded of an instance; not of one that there cannot be.
     fn place(&mut self, key: Key, recorded: Instance) -> bool {
         let expanded = self.instances.mapped(key.task) > 0;
+        if recorded.state.is_some() && self.is_to_be_mapped(key.task) {
+            // Of items that are not known, nothing has come to anything yet.
+            return false;
+        }
         match self.instances.get_mut(key) {
             Some(instance) if expanded == (key.map_index >= 0) => {
                 *instance = Instance { tally: instance.tally, bound: instance.bound, ..recorded };

@@ -138,3 +138,37 @@ impl fmt::Display for RunState {
         f.pad(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_from_airflows_word_for_it_and_from_no_other() {
+        for (state, word) in [
+            (State::Queued, "queued"),
+            (State::Running, "running"),
+            (State::Success, "success"),
+            (State::Failed, "failed"),
+            (State::Skipped, "skipped"),
+            (State::UpForRetry, "up_for_retry"),
+            (State::UpForReschedule, "up_for_reschedule"),
+            (State::UpstreamFailed, "upstream_failed"),
+            (State::Removed, "removed"),
+        ] {
+            assert_eq!((word.parse::<State>().unwrap(), state.as_str()), (state, word));
+            assert_eq!(format!("{state:>20}"), format!("{word:>20}"));
+        }
+        for (state, word) in [
+            (RunState::Queued, "queued"),
+            (RunState::Running, "running"),
+            (RunState::Success, "success"),
+            (RunState::Failed, "failed"),
+        ] {
+            assert_eq!((word.parse::<RunState>().unwrap(), state.as_str()), (state, word));
+            assert_eq!(format!("{state:<10}|"), format!("{word:<10}|"));
+        }
+        assert_eq!("Queued".parse::<State>().unwrap_err().to_string(), "`Queued` is no state");
+        assert_eq!("skipped".parse::<RunState>().unwrap_err().to_string(), "`skipped` is no state");
+    }
+}

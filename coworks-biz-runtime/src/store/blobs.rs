@@ -80,8 +80,22 @@ impl Blobs {
         match (inline, blob) {
             (Some(text), _) => Ok(Json::from_stored(text)),
             (None, Some(name)) => {
-                let path = self.0.join(name);
-                let text = fs::read_to_string(&path).map_err(|source| StoreError::Io { path, source })?;
+                let damaged = |what: &str| {
+                    let what = format!("the large value {name} {what}");
+                    StoreError::Damaged { path: self.0.with_extension(""), what }
+                };
+                if !is_name(&name) {
+                    return Err(damaged("is none"));
+                }
+                let path = self.0.join(&name);
+                let bytes = match fs::read(&path) {
+                    Ok(bytes) => bytes,
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(damaged("is missing")),
+                    Err(source) => return Err(StoreError::Io { path, source }),
+                };
+                let is_whole = self::name(&bytes) == name;
+                let text = String::from_utf8(bytes).ok().filter(|_| is_whole);
+                let text = text.ok_or_else(|| damaged("holds something else than what was stored"))?;
                 Ok(Json::from_stored(text))
             }
             (None, None) => Ok(Json::from_stored("null")),
@@ -92,6 +106,11 @@ impl Blobs {
 /// The name of the file of a value: the hash of what it holds.
 pub(super) fn name(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether this is a name that [`name`] gives.
+pub(super) fn is_name(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether the file is there. Its time tells [`super::prune`] that somebody is about to name it again.

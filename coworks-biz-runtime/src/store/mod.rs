@@ -3,6 +3,8 @@
 //! One [`Writer`] owns the file, by a lock; each call of [`Writer::commit`] is
 //! one transaction. [`Reader`]s look on beside it.
 
+#[cfg(test)]
+pub(crate) mod abuse;
 mod blobs;
 mod lock;
 mod place;
@@ -130,6 +132,15 @@ pub enum StoreError {
     },
 }
 
+/// What SQLite calls its error.
+fn code(error: &rusqlite::Error) -> Option<i32> {
+    let error = match error {
+        rusqlite::Error::SqliteFailure(error, _) | rusqlite::Error::SqlInputError { error, .. } => error,
+        _ => return None,
+    };
+    Some(error.extended_code & 0xff)
+}
+
 impl StoreError {
     /// Whether there is no room left on the disk: it can be tried again when there is.
     pub fn is_full(&self) -> bool {
@@ -142,9 +153,21 @@ impl StoreError {
 
     /// What SQLite said about this database.
     pub(crate) fn of(path: &Path, source: rusqlite::Error) -> Self {
+        use rusqlite::Error as E;
         use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase, PermissionDenied, ReadOnly};
+        use rusqlite::ffi::SQLITE_ERROR;
         let (path, what) = (path.to_owned(), source.to_string());
+        // A row that holds what nobody has written there, or a table that is not what it was.
+        let is_nonsense = match &source {
+            E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..) => true,
+            E::InvalidColumnType(..) | E::Utf8Error(..) | E::QueryReturnedNoRows => true,
+            other => {
+                let lacks = ["no such table", "no such column", "has no column", "unsupported file format"];
+                code(other) == Some(SQLITE_ERROR) && lacks.iter().any(|lacks| what.contains(lacks))
+            }
+        };
         match source.sqlite_error_code() {
+            _ if is_nonsense => Self::Damaged { path, what },
             Some(DatabaseCorrupt) => Self::Damaged { path, what },
             Some(NotADatabase) => Self::Foreign { path },
             Some(ReadOnly | CannotOpen | PermissionDenied) => Self::Denied { path, what },

@@ -11,7 +11,7 @@ use std::{fs, io};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Blobs, StoreError, Writer};
+use super::{Blobs, StoreError, Writer, blobs};
 
 #[cfg(test)]
 mod tests;
@@ -253,7 +253,7 @@ pub(super) fn files(dir: &Path) -> io::Result<Vec<String>> {
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let hash = name.split('.').next().unwrap_or_default();
-        if hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if blobs::is_name(hash) {
             files.push(name);
         }
     }
@@ -270,6 +270,10 @@ impl Blobs {
     /// Removes a value that no row names, unless a task may be about to: it may just have stored the
     /// same one. Says whether it did.
     fn remove(&self, name: &str) -> io::Result<bool> {
+        // A damaged row may name any file there is.
+        if !blobs::is_name(name) {
+            return Ok(false);
+        }
         let path = self.dir().join(name);
         let gone = |e: io::Error| match e.kind() {
             io::ErrorKind::NotFound => Ok(false),

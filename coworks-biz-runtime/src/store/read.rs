@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
@@ -11,7 +11,8 @@ use super::{
     BackfillRecord, Blobs, DagRecord, Deletion, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType,
     StoreError, TaskRecord, WaitsFor, schema, upkeep,
 };
-use crate::value::{Json, Object};
+use crate::run::InstanceName;
+use crate::value::{Json, LARGEST, Object, RETURN_VALUE};
 
 /// Reads a database beside the process that writes it.
 #[derive(Debug)]
@@ -83,21 +84,7 @@ impl Reader {
 
     /// Every transition of a run, in the order in which they came about.
     pub fn events(&self, run: i64) -> Result<Vec<EventRecord>, StoreError> {
-        self.list(
-            "SELECT at, task_id, map_index, try_number, state, detail FROM event
-             WHERE run = ? AND state IS NOT NULL ORDER BY seq",
-            params![run],
-            |row| {
-                Ok(EventRecord {
-                    at: time(row, 0)?.unwrap_or_default(),
-                    task_id: row.get(1)?,
-                    map_index: row.get::<_, Option<i32>>(2)?.unwrap_or(-1),
-                    try_number: row.get::<_, Option<u32>>(3)?.unwrap_or(0),
-                    state: row.get(4)?,
-                    detail: row.get(5)?,
-                })
-            },
-        )
+        events(&self.connection, run).map_err(|source| self.wrap(source))
     }
 
     /// The task instances of a run, in the order of their ids.
@@ -148,7 +135,8 @@ impl Reader {
             params![run, list],
             |row| row.get::<_, Option<u32>>(0),
         )?;
-        let items = items.into_iter().flatten().next().unwrap_or(0);
+        let outcome = items.into_iter().flatten().next();
+        let items = items_of(&self.connection, run, list, outcome).map_err(|source| self.wrap(source))?;
         let mut values = vec![None; items as usize];
         let rows: Vec<(u32, _, _)> = self.list(
             "SELECT map_index, value, blob FROM xcom
@@ -164,19 +152,7 @@ impl Reader {
 
     /// The log of a run, of one task when one is given, in the order it was written.
     pub fn logs(&self, run: i64, task: Option<&str>) -> Result<Vec<LogRecord>, StoreError> {
-        self.list(
-            "SELECT task_id, map_index, try_number, records FROM event
-             WHERE run = ?1 AND records IS NOT NULL AND (?2 IS NULL OR task_id = ?2) ORDER BY seq",
-            params![run, task],
-            |row| {
-                Ok(LogRecord {
-                    task_id: row.get::<_, String>(0)?.into(),
-                    map_index: row.get(1)?,
-                    try_number: row.get(2)?,
-                    records: row.get(3)?,
-                })
-            },
-        )
+        logs(&self.connection, run, task).map_err(|source| self.wrap(source))
     }
 
     fn list<T>(
@@ -195,6 +171,18 @@ impl Reader {
         StoreError::of(&self.path, source)
     }
 }
+
+/// More tries than any task has.
+const MOST_TRIES: u32 = 1 << 30;
+
+/// No list has more items: its JSON would be too large.
+const MOST_ITEMS: i32 = (LARGEST / 2) as i32;
+
+/// As many are taken to be there without a look.
+const MANY: u32 = 1000;
+
+/// Moments beyond are none that anybody has stored, and nothing can be reckoned with them.
+const LAST_YEAR: i32 = 200_000;
 
 const RUN: &str = "id, dag_id, run_id, uuid, run_type, state, version, conf, logical_date, \
                    data_interval_start, data_interval_end, queued_at, start_date, end_date, \
@@ -228,7 +216,8 @@ pub(super) fn which(connection: &Connection, which: Which) -> rusqlite::Result<V
     let micros = |at: DateTime<Utc>| at.timestamp_micros();
     match which {
         Which::Number(number) => list("id = ?", &[&number]),
-        Which::Open => list("end_date IS NULL AND state IN ('queued', 'running') ORDER BY id", &[]),
+        // Also one whose state cannot be read: it is told, and not left behind.
+        Which::Open => list("end_date IS NULL AND state NOT IN ('success', 'failed') ORDER BY id", &[]),
         Which::Date(dag_id, date) => list("dag_id = ? AND logical_date = ?", &[&dag_id, &micros(date)]),
         Which::Trigger(dag_id, key) => list("dag_id = ? AND idempotency_key = ?", &[&dag_id, &key]),
         Which::Before(dag_id, date, only_scheduled) => list(
@@ -282,11 +271,11 @@ pub(super) fn backfills(connection: &Connection, only_open: bool) -> rusqlite::R
             Ok(BackfillRecord {
                 id: row.get(0)?,
                 dag_id: row.get(1)?,
-                from_date: time(row, 2)?.unwrap_or_default(),
-                to_date: time(row, 3)?.unwrap_or_default(),
+                from_date: moment(row, 2)?,
+                to_date: moment(row, 3)?,
                 reprocess: row.get(4)?,
                 max_active_runs: row.get(5)?,
-                created_at: time(row, 6)?.unwrap_or_default(),
+                created_at: moment(row, 6)?,
                 completed_at: time(row, 7)?,
             })
         })?
@@ -303,7 +292,7 @@ pub(super) fn notices(connection: &Connection) -> rusqlite::Result<Vec<NoticeRec
                 way: row.get(2)?,
                 notice: row.get(3)?,
                 tries: row.get(4)?,
-                due_at: time(row, 5)?.unwrap_or_default(),
+                due_at: moment(row, 5)?,
             })
         })?
         .collect()
@@ -320,7 +309,7 @@ pub(super) fn named(
 }
 
 pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<TaskRecord>> {
-    connection
+    let tasks: Vec<TaskRecord> = connection
         .prepare_cached(
             "SELECT task_id, map_index, state, try_number, tries_before, interruptions, generation, start_date,
                     end_date, due_at, waits_for, error, outcome
@@ -344,7 +333,84 @@ pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<T
                 outcome: row.get(12)?,
             })
         })?
+        .collect::<Result<_, _>>()?;
+    for task in &tasks {
+        sound(connection, task)?;
+    }
+    Ok(tasks)
+}
+
+pub(super) fn events(connection: &Connection, run: i64) -> rusqlite::Result<Vec<EventRecord>> {
+    connection
+        .prepare_cached(
+            "SELECT at, task_id, map_index, try_number, state, detail FROM event
+             WHERE run = ? AND state IS NOT NULL ORDER BY seq",
+        )?
+        .query_map([run], |row| {
+            Ok(EventRecord {
+                at: moment(row, 0)?,
+                task_id: row.get(1)?,
+                map_index: row.get::<_, Option<i32>>(2)?.unwrap_or(-1),
+                try_number: row.get::<_, Option<u32>>(3)?.unwrap_or(0),
+                state: row.get(4)?,
+                detail: row.get(5)?,
+            })
+        })?
         .collect()
+}
+
+pub(super) fn logs(
+    connection: &Connection,
+    run: i64,
+    task: Option<&str>,
+) -> rusqlite::Result<Vec<LogRecord>> {
+    connection
+        .prepare_cached(
+            "SELECT task_id, map_index, try_number, records FROM event
+             WHERE run = ?1 AND records IS NOT NULL AND (?2 IS NULL OR task_id = ?2) ORDER BY seq",
+        )?
+        .query_map(params![run, task], |row| {
+            Ok(LogRecord {
+                task_id: row.get::<_, String>(0)?.into(),
+                map_index: row.get(1)?,
+                try_number: row.get(2)?,
+                records: row.get(3)?,
+            })
+        })?
+        .collect()
+}
+
+/// Refuses numbers that no engine counts to: what is made of them would have no end.
+fn sound(connection: &Connection, task: &TaskRecord) -> rusqlite::Result<()> {
+    let counts = [task.try_number, task.tries_before, task.interruptions, task.generation];
+    let is_sound = (-1..MOST_ITEMS).contains(&task.map_index)
+        && task.tries_before <= task.try_number
+        && counts.iter().all(|count| *count <= MOST_TRIES);
+    if !is_sound {
+        let name = InstanceName(&task.task_id, task.map_index);
+        return Err(unreadable(
+            1,
+            &format!("`{name}` of run number {} has numbers that nobody has counted", task.run),
+        ));
+    }
+    items_of(connection, task.run, &task.task_id, task.outcome).map(drop)
+}
+
+/// The items of a list that has so many; of many, there must be as many as that.
+fn items_of(connection: &Connection, run: i64, task: &str, outcome: Option<u32>) -> rusqlite::Result<u32> {
+    let items = outcome.unwrap_or(0);
+    if items > MANY {
+        let stored: u32 = connection
+            .prepare_cached(
+                "SELECT count(*) FROM xcom WHERE run = ? AND task_id = ? AND map_index >= 0 AND key = ?",
+            )?
+            .query_row(params![run, task, RETURN_VALUE], |row| row.get(0))?;
+        if stored < items {
+            let why = format!("`{task}` of run number {run} has {items} items, and {stored} are there");
+            return Err(unreadable(12, &why));
+        }
+    }
+    Ok(items)
 }
 
 pub(super) fn deletions(
@@ -359,8 +425,8 @@ pub(super) fn deletions(
         .query_map(rusqlite::params![due.timestamp_micros(), limit], |row| {
             Ok(Deletion {
                 object: Object { bucket: row.get(0)?, key: row.get(1)? },
-                due_at: time(row, 2)?.unwrap_or_default(),
-                until: time(row, 3)?.unwrap_or_default(),
+                due_at: moment(row, 2)?,
+                until: moment(row, 3)?,
             })
         })?
         .collect()
@@ -371,7 +437,7 @@ pub(super) fn next_deletion(connection: &Connection) -> rusqlite::Result<Option<
 }
 
 fn run_record(row: &Row) -> rusqlite::Result<RunRecord> {
-    let at = |column| time(row, column).map(Option::unwrap_or_default);
+    let at = |column| moment(row, column);
     let run_type: String = row.get(4)?;
     Ok(RunRecord {
         number: row.get(0)?,
@@ -412,10 +478,15 @@ fn time(row: &Row, column: usize) -> rusqlite::Result<Option<DateTime<Utc>>> {
     let micros: Option<i64> = row.get(column)?;
     micros
         .map(|micros| {
-            DateTime::from_timestamp_micros(micros)
-                .ok_or(rusqlite::Error::IntegralValueOutOfRange(column, micros))
+            let moment = DateTime::from_timestamp_micros(micros).filter(|at| at.year().abs() <= LAST_YEAR);
+            moment.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, micros))
         })
         .transpose()
+}
+
+/// The moment of a column that always has one.
+fn moment(row: &Row, column: usize) -> rusqlite::Result<DateTime<Utc>> {
+    time(row, column)?.ok_or_else(|| unreadable(column, "there is no moment"))
 }
 
 fn waits_for(row: &Row, column: usize) -> rusqlite::Result<Option<WaitsFor>> {

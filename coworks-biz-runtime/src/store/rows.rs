@@ -233,10 +233,11 @@ pub(super) struct Numbers {
 impl Numbers {
     /// The next number in a run.
     pub(super) fn next(&mut self, connection: &Connection, run: i64) -> rusqlite::Result<i64> {
-        let next = match self.last.get_mut(&run) {
-            Some(last) => *last + 1,
-            None => last(connection, run)? + 1,
+        let last = match self.last.get(&run) {
+            Some(last) => *last,
+            None => last(connection, run)?,
         };
+        let next = last.checked_add(1).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, last))?;
         self.last.insert(run, next);
         Ok(next)
     }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rusqlite::Connection;
+use rusqlite::ffi::{SQLITE_CONSTRAINT, SQLITE_ERROR};
 
 use super::StoreError;
 
@@ -26,7 +27,14 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     let wrap = |source| StoreError::of(path, source);
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction().map_err(wrap)?;
-        transaction.execute_batch(sql).map_err(wrap)?;
+        transaction.execute_batch(sql).map_err(|source| match super::code(&source) {
+            // Its tables are not those of the version that it says it is.
+            Some(SQLITE_ERROR | SQLITE_CONSTRAINT) => {
+                let what = format!("it is not as version {index} is: {source}");
+                StoreError::Damaged { path: path.to_owned(), what }
+            }
+            _ => wrap(source),
+        })?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrap)?;
         transaction.pragma_update(None, "user_version", index as i64 + 1).map_err(wrap)?;
         transaction.commit().map_err(wrap)?;
@@ -59,14 +67,25 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<usize, Store
     let id = number("application_id")?;
     let version = number("user_version")?;
     if tables == 0 && id == 0 {
-        return Ok(0);
+        // The one page of a new file; what has more, and no table, had some.
+        return match number("page_count")? {
+            ..=1 => Ok(0),
+            _ => Err(StoreError::Damaged {
+                path: path.to_owned(),
+                what: "its first page names no table".into(),
+            }),
+        };
     }
     if id != i64::from(APPLICATION_ID) {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
     match usize::try_from(version) {
-        Ok(version) if version <= MIGRATIONS.len() => Ok(version),
-        _ => Err(StoreError::Newer { path: path.to_owned(), found: version, known: MIGRATIONS.len() }),
+        Ok(version @ 1..) if version <= MIGRATIONS.len() => Ok(version),
+        Err(_) | Ok(0) => {
+            let what = format!("its version is {version}, which there is not");
+            Err(StoreError::Damaged { path: path.to_owned(), what })
+        }
+        Ok(_) => Err(StoreError::Newer { path: path.to_owned(), found: version, known: MIGRATIONS.len() }),
     }
 }
 

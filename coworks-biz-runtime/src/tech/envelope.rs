@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::intake::{Body, beginning_of_string, cut};
 use super::reply::{Answer, Headers, Raw, Refusal, Wanted, delay, kept, tell};
 use crate::error::Error;
-use crate::value::{Content, Json};
+use crate::value::{Content, Cut, Json, misread};
 
 /// The envelope, as it is written.
 #[derive(Deserialize)]
@@ -48,7 +48,7 @@ struct Envelope {
 
 impl Envelope {
     /// The body stays where it is: it may be large. What is no envelope is given back, with the reason.
-    fn open(object: String) -> Result<Self, (String, String)> {
+    fn open(object: String, cut_off: Cut) -> Result<Self, (String, String)> {
         // A list of four would do as well to what reads it.
         let is_object = object.trim_ascii_start().starts_with('{');
         if !is_object && serde_json::from_str::<&RawValue>(&object).is_ok() {
@@ -60,7 +60,7 @@ impl Envelope {
                 let start = body.as_ptr() as usize - object.as_ptr() as usize;
                 (written.status, written.headers(), written.base64, start, start + body.len())
             }
-            Err(e) => return Err((object, e.to_string())),
+            Err(e) => return Err((object, misread(&e, cut_off))),
         };
         Ok(Self { status, headers, base64, body: cut(object, start, end) })
     }
@@ -114,7 +114,7 @@ pub fn read_envelope(object: Body, wanted: &Wanted<'_>) -> Result<Answer, Unread
             )));
         }
     };
-    let envelope = match Envelope::open(text) {
+    let envelope = match Envelope::open(text, &|text, limit| wanted.asked.cut(text, limit)) {
         Ok(envelope) => envelope,
         Err((text, _)) if wants_bytes => return raw(text.into_bytes().into()),
         Err((text, _)) if text.is_empty() => {

@@ -1,6 +1,8 @@
 //! Calling technical microservices: synchronous calls, and asynchronous ones
 //! whose results are left in S3.
 
+#[cfg(all(test, feature = "s3"))]
+mod abuse;
 mod arguments;
 mod asked;
 mod call;

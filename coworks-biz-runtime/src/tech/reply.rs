@@ -95,7 +95,10 @@ impl Wanted<'_> {
         }
         tracing::warn!("{error}: a reply with this failure");
         let headers = Some(Json::encode(refusal.headers)?);
-        Ok(Answer { status: refusal.status, value: Some(json()?), headers })
+        let body = json()?;
+        // What is JSON and no value of anything is told as the text that it is.
+        let body = if body.is_readable() { body } else { Json::encode(body.as_str())? };
+        Ok(Answer { status: refusal.status, value: Some(body), headers })
     }
 }
 
@@ -250,6 +253,12 @@ mod tests {
         let refused = sync(404, b"no", output).unwrap();
         assert_eq!((refused.status, refused.value.unwrap().as_str()), (404, r#""no""#));
         assert_eq!(refused.headers.unwrap().as_str(), r#"{"x-a":"b"}"#);
+        // JSON that nobody could read out of the reply any more.
+        let deep = "[".repeat(126) + &"]".repeat(126);
+        for body in [r#"{"code":1e999}"#, r#""\ud800""#, &deep] {
+            let refused = sync(404, body.as_bytes(), output).unwrap();
+            assert_eq!(refused.value.unwrap().decode::<String>().unwrap(), body);
+        }
         assert!(!sync(503, b"no", output).unwrap_err().is_fatal());
         let headers = Headers::new();
         let raw = || Raw { status: 503, headers: &headers, retry_after: None, body: Vec::new().into() };

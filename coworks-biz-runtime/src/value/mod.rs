@@ -111,8 +111,16 @@ impl Json {
 
     /// The value as `T`, which messages call `name`. What was found there is as long as `cut` leaves it.
     fn decode_as<T: DeserializeOwned>(&self, name: &str, cut: Cut) -> Result<T> {
-        serde_json::from_str(&self.0)
-            .map_err(|e| Error::fatal(format!("this is no `{name}`: {e} in {}", cut(&self.0, 120))))
+        serde_json::from_str(&self.0).map_err(|e| {
+            Error::fatal(format!("this is no `{name}`: {} in {}", misread(&e, cut), cut(&self.0, 120)))
+        })
+    }
+
+    /// Whether a `Value` can hold it, also in a reply and in a list of such: it is not nested too deeply, its
+    /// numbers are in range, and its texts are text.
+    pub(crate) fn is_readable(&self) -> bool {
+        let listed = Self::from_stored(format!("[{}]", assemble(400, Some(self), None).as_str()));
+        listed.decode::<skim::Anything>().is_ok()
     }
 
     /// The JSON text.
@@ -251,6 +259,15 @@ impl Type {
     }
 }
 
+/// Why JSON cannot be read as something. The reason may quote a text that is there, however long that is.
+pub(crate) fn misread(error: &serde_json::Error, cut: Cut) -> String {
+    let text = error.to_string();
+    match text.char_indices().nth(400) {
+        None => cut(&text, 400),
+        Some(_) => format!("{} at line {} column {}", cut(&text, 300), error.line(), error.column()),
+    }
+}
+
 /// The beginning of a text, cut at a character, for messages.
 pub(crate) fn excerpt(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
@@ -277,6 +294,12 @@ mod tests {
             error.to_string(),
             "this is no `u8`: invalid type: string \"hello\", expected u8 at line 1 column 7 in \"hello\""
         );
+    }
+
+    #[test]
+    fn a_long_text_is_not_told_whole_where_it_is_of_a_wrong_type() {
+        let error = Json::encode(&"é".repeat(1_000_000)).unwrap().decode::<u8>().unwrap_err().to_string();
+        assert!(error.len() < 1000 && error.contains("… at line 1 column 2000002 in \"é"), "{error}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct Failure {
     pub status: u16,
     /// The headers of the answer, their names in lower case; without cookies.
     pub headers: BTreeMap<String, String>,
-    /// The body: JSON, or the text itself where it is none; `{}` or `""` where there was none.
+    /// The body: JSON, or the text itself where it is none that can be read; `{}` or `""` where there was none.
     pub body: Value,
 }
 

@@ -1,3 +1,4 @@
+mod abuse;
 #[cfg(feature = "local")]
 mod calls;
 #[cfg(feature = "email")]

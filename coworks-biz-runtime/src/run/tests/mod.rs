@@ -25,8 +25,27 @@ fn chain(length: u32, draft: impl Fn(Draft) -> Draft) -> &'static Dag {
     dag((0..length).map(|n| draft(task(n.checked_sub(1).as_slice()))))
 }
 
+/// A thousand of each, where `PROPTEST_CASES` says nothing.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    if asked { ProptestConfig::default() } else { ProptestConfig::with_cases(1024) }
+}
+
+/// A row of any task, in any state, with numbers that need not fit it.
+fn rows() -> impl Strategy<Value = (u32, i32, Instance)> {
+    let states = ["queued", "running", "success", "failed", "skipped", "up_for_retry", "up_for_reschedule"];
+    let state = prop::option::of(prop::sample::select(Vec::from(states)));
+    let outcome = prop::option::of(0u32..5);
+    (any::<u32>(), -1..4i32, state, 0u32..4, 0u32..4, outcome).prop_map(
+        |(task, map_index, state, tries, before, outcome)| {
+            let state = state.map(|word| word.parse().unwrap());
+            (task, map_index, Instance::recorded(state, tries.max(before), before, 0, outcome))
+        },
+    )
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(cases())]
 
     #[test]
     fn every_run_ends_and_keeps_its_promises(dag in dags(true), choices in prop::collection::vec(any::<u8>(), 1..80)) {
@@ -45,6 +64,40 @@ proptest! {
         let mut driver = Driver::after(dag, after);
         driver.drive_with(&choices, &meddling);
         driver.check_the_end();
+    }
+
+    /// Whatever rows there are, such as those of a damaged database.
+    #[test]
+    fn a_run_of_any_rows_ends(dag in dags(true), rows in prop::collection::vec(rows(), 0..24), choice in 0u8..32) {
+        let rows = rows.into_iter().map(|(task, map_index, instance)| {
+            (Key { task: task % (dag.tasks.len() as u32 + 1), map_index }, instance)
+        });
+        // No two of one instance.
+        let rows: HashMap<_, _> = rows.collect();
+        let mut run = Run::restore(dag, Start::default(), RUNNING, rows);
+        let (mut commands, mut steps) = (vec![], 0);
+        run.step(Event::Begin, &mut commands).unwrap();
+        let all = |run: &Run| (0..dag.tasks.len() as u32).flat_map(|task| run.instances.keys(task)).collect::<Vec<_>>();
+        while !run.state().is_final() {
+            let left = all(&run).into_iter().find_map(|key| {
+                let state = run.instances.get(key)?.state?;
+                (!state.is_final()).then_some((key, state))
+            });
+            let (key, state) = left.expect("somebody who can go on");
+            let ending = match dag.tasks[key.task as usize].kind {
+                crate::dag::Kind::Branch { .. } => Ending::Chosen(u32::from(choice % 3)),
+                crate::dag::Kind::Map { .. } => Ending::Mapped(u32::from(choice % 4)),
+                _ => Ending::Success,
+            };
+            let event = match state {
+                State::Queued => Event::Started(key),
+                State::Running => Event::Ended(key, ending),
+                _ => Event::Due(key),
+            };
+            run.step(event, &mut commands).unwrap();
+            steps += 1;
+            prop_assert!(steps < 10_000);
+        }
     }
 
     #[test]
@@ -142,4 +195,11 @@ fn a_row_of_an_instance_that_there_cannot_be_is_passed_over() {
     let run = Run::restore(dag, Start::default(), RUNNING, rows);
     assert_eq!(run.instances, Run::new(dag, Start::default()).instances);
     assert_eq!(run.open, 2);
+
+    // Nor of one that stood for the items of a loop, where these are there.
+    let looped = self::dag([plan::list(&[]), task(&[]).each(0), task(&[1])]);
+    let list = (A, Instance::recorded(Some(State::Success), 1, 0, 0, Some(2)));
+    let without = Run::restore(looped, Start::default(), RUNNING, [list]);
+    let with = Run::restore(looped, Start::default(), RUNNING, [list, (B, row)]);
+    assert_eq!((with.instances, with.open), (without.instances, without.open));
 }

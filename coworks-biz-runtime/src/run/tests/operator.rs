@@ -128,6 +128,8 @@ fn a_loop_whose_list_is_cleared_goes_on_counting() {
     assert_eq!(states(&driver), [Some(Queued), None, None]);
     let cleared = [A, at(1, 0), at(1, 1), at(1, 2)].map(|key| Command::Clear { key });
     assert_eq!(driver.said, cleared);
+    let tries = |driver: &Driver| [A, at(1, 0), at(1, 1), at(1, 9)].map(|key| driver.run.tries_of(key));
+    assert_eq!(tries(&driver), [2, 1, 2, 0], "also of those that are gone");
     // With fewer items, then with more: each index counts its own.
     for (items, tries) in [(2, &[2, 3][..]), (4, &[3, 4, 2, 1])] {
         driver.pass(A, Ending::Mapped(items));
@@ -137,6 +139,15 @@ fn a_loop_whose_list_is_cleared_goes_on_counting() {
     }
     driver.pass(A, Ending::Mapped(0));
     assert_eq!(states(&driver), [Success, Skipped, Skipped].map(Some));
+}
+
+#[test]
+fn those_that_were_skipped_are_known() {
+    let arms = [task(&[]).arm(0, 0), task(&[1]).arm(0, 0), task(&[]).arm(0, 1)];
+    let mut driver = Driver::new(dag([branch(&[], 2)].into_iter().chain(arms)));
+    assert_eq!(driver.run.skipped(), []);
+    driver.pass(A, Ending::Chosen(1));
+    assert_eq!(driver.run.skipped(), plain([1, 2]));
 }
 
 #[test]

@@ -80,4 +80,20 @@ fn each_item_has_what_is_set_up_for_it() {
     assert_eq!(driver.run.with_setups(&[at(3, 1)]), [at(1, 1), at(3, 1), at(4, 1)]);
     assert_eq!(driver.run.with_setups(&[at(1, 0)]), [at(1, 0), at(4, 0)]);
     assert_eq!(driver.run.with_setups(&[A, at(4, 0)]), [A, at(4, 0)]);
+    // The same again for those that come anew, with the tries that they have had.
+    driver.clear(&[A]);
+    driver.pass(A, Ending::Mapped(2));
+    driver.pass(at(1, 0), Ending::Success);
+    driver.pass(at(1, 1), FATAL);
+    driver.pass(at(2, 0), Ending::Success);
+    assert_eq!(driver.states(3), [Some(Queued), Some(UpstreamFailed)]);
+}
+
+#[test]
+fn a_setup_is_cleared_with_its_own_teardown() {
+    let setup = || task(&[]).role(Role::Setup);
+    let driver = Driver::new(dag([setup(), setup(), task(&[0, 1]), teardown(&[0, 2]), teardown(&[1, 2])]));
+    let with = |task| driver.run.with_setups(&[Key::plain(task)]).into_iter().map(|key| key.task).collect();
+    let with: [Vec<u32>; 4] = [0, 1, 2, 3].map(with);
+    assert_eq!(with, [vec![0, 3], vec![1, 4], vec![0, 1, 2, 3, 4], vec![3]]);
 }

@@ -1,7 +1,9 @@
+mod abuse;
 mod airflow;
 mod plain;
 mod scheduler;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;

@@ -166,6 +166,27 @@ fn a_large_value_goes_with_the_last_run_that_names_it() {
 }
 
 #[test]
+fn no_file_goes_that_a_damaged_row_names() {
+    let World { _dir, path, mut writer } = world();
+    let other = path.with_file_name("of somebody else");
+    std::fs::write(&other, "kept").unwrap();
+    age(&other);
+    for (number, name) in [(1, other.to_str().unwrap()), (2, "../of somebody else"), (3, "")] {
+        writer.commit(&with_rows(ended(number, 10), &Stored::Blob(name.to_owned()))).unwrap();
+    }
+    let damage = upkeep::verify(&path).unwrap().damage;
+    assert!(
+        damage[0].contains("names the large value `") && damage[0].contains("`, which is none"),
+        "{damage:?}"
+    );
+    assert!(
+        upkeep::backup(&path, &path.with_file_name("copy.db")).unwrap_err().to_string().contains("damaged")
+    );
+    assert_eq!(writer.prune(at(OLD), 1_000).unwrap().runs, 2);
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "kept");
+}
+
+#[test]
 fn a_large_value_that_a_task_has_found_again_stays_for_it() {
     let World { _dir, path, mut writer } = world();
     let blobs = writer.blobs();

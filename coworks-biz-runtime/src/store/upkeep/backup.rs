@@ -87,6 +87,10 @@ fn copy_values(path: &Path, to: &Path, named: &BTreeSet<String>) -> Result<Optio
     }
     fs::create_dir(to).map_err(|source| io_of(to, source))?;
     for name in named {
+        if !blobs::is_name(name) {
+            let what = format!("a row names the large value `{name}`, which is none");
+            return Err(StoreError::Damaged { path: path.to_owned(), what });
+        }
         let from = Blobs::of(path).dir().join(name);
         let bytes = match fs::read(&from) {
             Ok(bytes) => bytes,

@@ -117,13 +117,19 @@ pub(super) fn refuse_cut_off(path: &Path) -> Result<(), StoreError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(io(e)),
     }
+    // SQLite takes a file of a later format for one that this user may not write.
+    if head.starts_with(b"SQLite format 3\0")
+        && head.get(18..20).is_some_and(|format| format.iter().max() > Some(&2))
+    {
+        return damaged("its first page is of no format that there is".to_owned());
+    }
     // In this order: what another process may have brought into the file meanwhile only makes it longer.
     let (log, there) = (length(&beside(path, "-wal"))?, length(path)?);
     match (log, there) {
         (0, 0) => return Ok(()),
         (_, 0) => return damaged("it is empty or gone, and its write-ahead log is not".to_owned()),
         (0, _) if head.is_empty() => return Ok(()),
-        (0, _) if head.len() < 100 => return damaged("it ends within its first page".to_owned()),
+        (..) if (1..100).contains(&head.len()) => return damaged("it ends within its first page".to_owned()),
         (0, _) => {}
         // The log may hold the pages that the file lacks.
         _ => return Ok(()),

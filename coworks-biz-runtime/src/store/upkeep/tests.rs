@@ -280,6 +280,13 @@ fn a_log_without_its_file_is_not_thrown_away() {
     fs::write(&path, "").unwrap();
     assert!(matches!(writer(&path), Err(StoreError::Damaged { .. })));
     assert!(fs::read(&log).unwrap() == kept);
+    fs::write(&path, "SQLite").unwrap();
+    assert!(
+        matches!(Reader::open(&path), Err(StoreError::Damaged { .. })),
+        "it is not one that is not there"
+    );
+    assert!(fs::read(&log).unwrap() == kept);
+    fs::write(&path, "").unwrap();
     fs::remove_file(&log).unwrap();
     drop(writer(&path).unwrap());
 }

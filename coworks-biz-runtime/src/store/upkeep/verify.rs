@@ -5,13 +5,16 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::super::StoreError;
 use super::super::blobs::{self, Blobs};
 use super::super::prune::{PRUNED, files, is_idle, named_blobs, of_runs};
+use super::super::{StoreError, Which, read, schema};
 use super::open;
+use crate::run::InstanceName;
 
 /// Of one kind of damage, no more than this are told.
 const TOLD: usize = 20;
@@ -76,6 +79,9 @@ fn examine(connection: &mut Connection, verdict: &mut Verdict) -> rusqlite::Resu
         .extend(lines.iter().flat_map(|text| text.lines()).filter(|l| *l != "ok").map(String::from));
     verdict.runs = snapshot.query_row("SELECT count(*) FROM dag_run", [], |row| row.get(0))?;
     strays(&snapshot, verdict)?;
+    if verdict.version == schema::current() {
+        rows(&snapshot, verdict)?;
+    }
     let half: u64 =
         snapshot.query_row("SELECT count(*) FROM dag_run WHERE version = ?", [PRUNED], |row| row.get(0))?;
     if half > 0 {
@@ -104,6 +110,67 @@ fn strays(snapshot: &Transaction, verdict: &mut Verdict) -> rusqlite::Result<()>
     Ok(())
 }
 
+/// Rows that cannot be read, by who reads them.
+fn rows(snapshot: &Transaction, verdict: &mut Verdict) -> rusqlite::Result<()> {
+    let json = |text: &str| serde_json::from_str::<&RawValue>(text).map(drop);
+    let mut found = Vec::new();
+    let mut tell = |what: String, why: Option<String>| found.extend(why.map(|why| format!("{what}: {why}")));
+    let why = |e: rusqlite::Error| e.to_string();
+    for (table, read) in [
+        ("dag", read::dags(snapshot).map(drop)),
+        ("backfill", read::backfills(snapshot, false).map(drop)),
+        ("notice", read::notices(snapshot).map(drop)),
+        ("to_delete", read::deletions(snapshot, DateTime::<Utc>::MAX_UTC, usize::MAX >> 1).map(drop)),
+    ] {
+        tell(format!("a row of `{table}` cannot be read"), read.err().map(why));
+    }
+    let mut runs = snapshot.prepare("SELECT id FROM dag_run ORDER BY id")?;
+    let mut runs = runs.query([])?;
+    while let Some(row) = runs.next()? {
+        let run: i64 = row.get(0)?;
+        match read::which(snapshot, Which::Number(run)) {
+            Err(e) => tell(format!("run number {run} cannot be read"), Some(why(e))),
+            Ok(record) => {
+                let conf = record.first().and_then(|record| json(&record.conf).err());
+                tell(format!("the conf of run number {run} is no JSON"), conf.map(|e| e.to_string()));
+            }
+        }
+        for (what, read) in [
+            ("task instances", read::tasks(snapshot, run).map(drop)),
+            ("events", read::events(snapshot, run).map(drop)),
+            ("logs", read::logs(snapshot, run, None).map(drop)),
+        ] {
+            tell(format!("the {what} of run number {run} cannot be read"), read.err().map(why));
+        }
+    }
+    let mut values = snapshot.prepare("SELECT run, task_id, map_index, key, value, blob FROM xcom")?;
+    let mut values = values.query([])?;
+    while let Some(row) = values.next()? {
+        let value = || -> rusqlite::Result<Option<String>> {
+            let (_, task, map_index): (i64, String, i32) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (key, text, blob): (String, Option<String>, Option<String>) =
+                (row.get(3)?, row.get(4)?, row.get(5)?);
+            let wrong = match (text, blob) {
+                (Some(text), _) => json(&text).err().map(|e| format!("is no JSON: {e}")),
+                (None, Some(blob)) => {
+                    (!blobs::is_name(&blob)).then(|| format!("names the large value `{blob}`, which is none"))
+                }
+                (None, None) => Some("is not there".to_owned()),
+            };
+            let name = InstanceName(&task, map_index).to_string();
+            Ok(wrong.map(|wrong| format!("`{key}` of `{name}` {wrong}")))
+        };
+        let run = row.get::<_, i64>(0).unwrap_or_default();
+        tell(format!("a value of run number {run} cannot be read"), value().unwrap_or_else(|e| Some(why(e))));
+    }
+    let more = found.len().saturating_sub(TOLD);
+    verdict.damage.extend(found.into_iter().take(TOLD));
+    if more > 0 {
+        verdict.damage.push(format!("and {more} more that cannot be read"));
+    }
+    Ok(())
+}
+
 fn values(
     path: &Path,
     connection: &Connection,
@@ -113,7 +180,8 @@ fn values(
     let of = Blobs::of(path);
     let fault = |source| StoreError::Io { path: of.dir().to_owned(), source };
     let mut broken = Vec::new();
-    for name in named {
+    // What is no name has been told with its row.
+    for name in named.iter().filter(|name| blobs::is_name(name)) {
         match fs::read(of.dir().join(name)) {
             Ok(bytes) if blobs::name(&bytes) == *name => {}
             Ok(_) => broken.push((name, "holds something else than what was stored")),
