@@ -1,21 +1,18 @@
 //! An attempt from its start to the commit of its end.
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-
-use futures_util::FutureExt;
 
 use super::core::{BATCH, Core};
 use super::effects::Effect;
 use super::host::{RunHost, Shared};
 use super::live::Live;
-use super::message::{Ended, Message};
+use super::message::Ended;
 use super::outlook::outlook;
 use crate::dag::Kind;
 use crate::run::{Ending, Event, Key, State};
 use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write};
-use crate::task::{Attempt, Awaited, End, Wait, attempt, log_line};
+use crate::task::{Attempt, Awaited, End, Wait, log_line};
 use crate::value::{Json, RETURN_VALUE};
 
 /// A list whose end waits until its items are written.
@@ -27,36 +24,16 @@ pub(super) struct List {
 
 impl Core {
     pub(super) fn start(&mut self, what: Attempt, host: RunHost) {
-        let shared = Arc::clone(&self.shared);
         let number = self.next_attempt;
         self.next_attempt += 1;
         let id = (what.run.number, what.key());
-        let busy = self.clock.busy();
-        let work = async move {
-            let (run, key) = (what.run.number, what.key());
-            let ended = AssertUnwindSafe(async {
-                let mut end = attempt(Arc::new(host), what).await;
-                let stored = store(&shared, &mut end).await;
-                (end, stored)
-            });
-            // An attempt catches the panics of a user's code; one around it must not keep its slot for ever.
-            let (end, (xcoms, items)) = ended.catch_unwind().await.unwrap_or_else(|_| {
-                (
-                    End::failed("panicked outside the task's own code: an error of coworks-biz"),
-                    Default::default(),
-                )
-            });
-            shared.tell(Message::Ended(Ended { run, key, number, end: Box::new(end), xcoms, items }));
-            drop(busy);
-        };
-        while self.attempts.try_join_next().is_some() {}
-        let abort = self.attempts.spawn_on(work, &self.tokio);
+        let abort = self.hands.begin(number, what, host);
         self.under_way.insert(id, (number, abort));
     }
 
     /// Cuts an attempt off: whatever it still comes to does not count.
     pub(super) fn cut(&mut self, run: i64, key: Key) {
-        if let Some((_, abort)) = self.under_way.remove(&(run, key)) {
+        if let Some((_, Some(abort))) = self.under_way.remove(&(run, key)) {
             abort.abort();
         }
         self.slots.release(run, key);
@@ -156,10 +133,10 @@ impl Core {
 }
 
 /// The values of an end as the database takes them: XComs, and the items of a list.
-type Values = (Vec<(String, Stored)>, Vec<Stored>);
+pub(super) type Values = (Vec<(String, Stored)>, Vec<Stored>);
 
 /// Brings large values to disk before the rows that name them. Where that fails, so does the attempt.
-async fn store(shared: &Shared, end: &mut End) -> Values {
+pub(super) async fn store(shared: &Shared, end: &mut End) -> Values {
     let (xcoms, items) = (std::mem::take(&mut end.xcoms), std::mem::take(&mut end.items));
     let blobs = shared.blobs.clone();
     let large = xcoms.iter().map(|(_, json)| json).chain(&items).any(Blobs::is_large);

@@ -158,7 +158,7 @@ impl Outputs {
         }
     }
 
-    fn get(&self, task_id: &str, map_index: i32, key: &str) -> Option<Json> {
+    pub(super) fn get(&self, task_id: &str, map_index: i32, key: &str) -> Option<Json> {
         let kept = self.0.read().unwrap_or_else(|e| e.into_inner());
         let xcoms = kept.values.get(task_id)?.get(&map_index)?;
         xcoms.iter().find(|(name, _)| name == key).map(|(_, json)| json.clone())

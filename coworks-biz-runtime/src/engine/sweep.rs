@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use super::Mode;
 use super::alarms::Alarm;
 use super::core::{BATCH, Core};
+use super::hands::Errand;
 use super::live::Live;
 use super::message::Message;
 use crate::run::{Key, State};
@@ -140,7 +141,8 @@ impl Core {
         }
         self.sweep.under_way = true;
         let (shared, busy) = (Arc::clone(&self.shared), self.clock.busy());
-        self.tokio.spawn(async move {
+        let errand = Errand::Delete(due.clone());
+        let work = async move {
             let objects: Vec<_> = due.iter().map(|deletion| &deletion.object).collect();
             // A panic is an error of the SDK's, and no reason never to delete again.
             let deleted = AssertUnwindSafe(deleted(&shared, &objects)).catch_unwind().await;
@@ -149,7 +151,8 @@ impl Core {
             let done = due.into_iter().zip(deleted).collect();
             shared.tell(Message::Swept { done });
             drop(busy);
-        });
+        };
+        self.hands.go(errand, work.boxed());
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::run::{RunState, State};
 use crate::value::Object;
 
 /// A run as it is recorded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRecord {
     /// The run number: counts up over all DAGs of the file.
     pub number: i64,
@@ -78,7 +78,7 @@ impl RunType {
 }
 
 /// A task instance as it is recorded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRecord {
     /// The run number.
     pub run: i64,
