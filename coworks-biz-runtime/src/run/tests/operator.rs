@@ -247,3 +247,14 @@ fn a_run_that_takes_too_long_ends_at_once() {
     driver.drive(&[super::well(0)]);
     assert_eq!(driver.ended, Some(RunState::Success));
 }
+
+#[test]
+fn what_is_recorded_of_a_clear_is_how_many_tries_there_were_also_where_it_is_ready_again() {
+    let mut driver = Driver::new(chain(1, |task| task.retries(1)));
+    driver.pass(A, AGAIN);
+    driver.feed(Event::Due(A));
+    driver.pass(A, Ending::Success);
+    driver.clear(&[A]);
+    assert_eq!((driver.state(A), driver.instance(A).try_number), (Some(Queued), 3));
+    assert_eq!(driver.run.tries_of(A), 2);
+}
