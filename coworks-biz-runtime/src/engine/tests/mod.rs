@@ -1,5 +1,6 @@
 #[cfg(feature = "local")]
 mod calls;
+mod cancel;
 #[cfg(feature = "email")]
 mod outbox;
 mod sensors;
