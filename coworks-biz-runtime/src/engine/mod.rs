@@ -28,6 +28,8 @@ mod outlook;
 mod past;
 mod refusal;
 mod services;
+#[cfg(all(test, feature = "s3"))]
+mod simulation;
 mod slots;
 mod sweep;
 #[cfg(test)]
