@@ -95,7 +95,7 @@ impl Core {
         let task = live.node(key).task_id;
         let (tries, submits) =
             (record.try_number - record.tries_before, matches!(live.node(key).kind, Kind::Submit));
-        let TaskRecord { task_id, map_index, try_number, .. } = record;
+        let TaskRecord { task_id, map_index, try_number, interruptions, .. } = record;
         let mut log = end.log;
         for (key, value) in &xcoms {
             let (task_id, key, value) = (task_id.clone(), key.clone(), value.clone());
@@ -123,8 +123,8 @@ impl Core {
         let over = |live: &Live| live.instance(key).state.is_some_and(State::is_final);
         if self.runs.get(&run).is_some_and(over) {
             self.delete_read(end.delete);
-            // Who was refused at once has begun nothing.
-            let refused = end.answered.is_some() && tries == 1 && submits;
+            // Who was refused at once has begun nothing; one that was cut off before may have been taken.
+            let refused = end.answered.is_some() && tries == 1 && interruptions == 0 && submits;
             if matches!(end.ending, Ending::Failed(_)) && !end.kept && !refused {
                 self.give_up(run, key);
             }
