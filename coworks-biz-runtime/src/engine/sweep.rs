@@ -64,7 +64,7 @@ impl Core {
     pub(super) fn give_up_all(&mut self, run: i64, keys: &[Key]) {
         for &key in keys {
             let state = self.runs.get(&run).and_then(|live| live.instance(key).state);
-            if state.is_some_and(|state| !state.is_final()) {
+            if state.is_none_or(|state| !state.is_final()) {
                 self.give_up(run, key);
             }
         }
@@ -78,7 +78,8 @@ impl Core {
             Member::Submit => sent.try_number > sent.tries_before,
             // What `call` did not get through is not waited for by the others.
             Member::Wait => sent.state == Some(State::Success),
-            Member::Read => own.try_number > own.tries_before,
+            // It may be held back by the run before, with an answer that is there.
+            Member::Read => own.try_number > own.tries_before || sent.state == Some(State::Success),
         };
         if !call.keep && was_sent {
             self.delete(self.answers(run, key), LATE);
