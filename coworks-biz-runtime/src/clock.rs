@@ -18,12 +18,18 @@ pub struct Clock(Option<Arc<Skipping>>);
 struct Skipping {
     /// From the machine's time to this one's, before anything was skipped.
     offset: TimeDelta,
+    /// The moment at which the machine's time stands still, for who moves time by hand.
+    #[cfg(test)]
+    still: Option<(DateTime<Utc>, Instant)>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     skipped: Duration,
+    /// How far it was set, forward or back.
+    #[cfg(test)]
+    set: TimeDelta,
     /// How much is under way that takes time by itself; less what only looks so, and waits.
     busy: isize,
     sleepers: BTreeMap<(Instant, u64), oneshot::Sender<Busy>>,
@@ -45,21 +51,53 @@ pub struct Idle(Option<Arc<Skipping>>);
 impl Clock {
     /// The clock of a test, at this moment.
     pub fn skipping(at: DateTime<Utc>) -> Self {
-        Self(Some(Arc::new(Skipping { offset: at - Utc::now(), state: Mutex::default() })))
+        Self(Some(Arc::new(Skipping {
+            offset: at - Utc::now(),
+            #[cfg(test)]
+            still: None,
+            state: Mutex::default(),
+        })))
+    }
+
+    /// The clock of a simulation, at this moment: it stands still, but for who [moves](Self::leap) it.
+    #[cfg(test)]
+    pub(crate) fn still(at: DateTime<Utc>) -> Self {
+        let still = Some((at, Instant::now()));
+        Self(Some(Arc::new(Skipping { offset: TimeDelta::zero(), still, state: Mutex::default() })))
+    }
+
+    /// Lets so much time pass.
+    #[cfg(test)]
+    pub(crate) fn leap(&self, by: Duration) {
+        if let Some(skipping) = &self.0 {
+            skipping.lock().skipped += by;
+        }
+    }
+
+    /// Sets the clock forward or back by so much: no time passes by that.
+    #[cfg(test)]
+    pub(crate) fn set(&self, by: TimeDelta) {
+        if let Some(skipping) = &self.0 {
+            skipping.lock().set += by;
+        }
     }
 
     /// Now.
     pub fn now(&self) -> DateTime<Utc> {
         let Some(skipping) = &self.0 else { return Utc::now() };
-        let skipped = TimeDelta::from_std(skipping.lock().skipped).unwrap_or(TimeDelta::MAX);
-        (Utc::now() + skipping.offset).checked_add_signed(skipped).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        let state = skipping.lock();
+        let skipped = TimeDelta::from_std(state.skipped).unwrap_or(TimeDelta::MAX);
+        #[cfg(test)]
+        let skipped = skipped + state.set;
+        let (now, _) = skipping.machine();
+        (now + skipping.offset).checked_add_signed(skipped).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// Now, on a clock that is never set back.
     pub fn instant(&self) -> Instant {
         match &self.0 {
             None => Instant::now(),
-            Some(skipping) => skipping.lock().instant(),
+            Some(skipping) => skipping.instant(&skipping.lock()),
         }
     }
 
@@ -84,7 +122,7 @@ impl Clock {
         let woken = self.0.as_ref().map(|skipping| {
             let (sender, woken) = oneshot::channel();
             let mut state = skipping.lock();
-            let until = state.instant().checked_add(duration).unwrap_or_else(far_future);
+            let until = skipping.instant(&state).checked_add(duration).unwrap_or_else(far_future);
             let place = (until, state.serial);
             state.serial += 1;
             state.sleepers.insert(place, sender);
@@ -114,7 +152,8 @@ impl Clock {
         let Some(skipping) = &self.0 else { return };
         let ahead = horizon.map(|horizon| (horizon - self.now()).to_std().unwrap_or_default());
         let mut state = skipping.lock();
-        state.horizon = ahead.map(|ahead| state.instant().checked_add(ahead).unwrap_or_else(far_future));
+        let now = skipping.instant(&state);
+        state.horizon = ahead.map(|ahead| now.checked_add(ahead).unwrap_or_else(far_future));
     }
 
     /// Whether nothing is under way.
@@ -130,7 +169,7 @@ impl Clock {
         if state.busy > 1 {
             return false;
         }
-        let now = state.instant();
+        let now = skipping.instant(&state);
         let sleeper = state.sleepers.first_key_value().map(|((until, _), _)| *until);
         let next = next.map(|pause| now.checked_add(pause).unwrap_or_else(far_future));
         let Some(to) = sleeper.into_iter().chain(next).chain(state.horizon).min() else { return false };
@@ -164,11 +203,19 @@ impl Skipping {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
-}
 
-impl State {
-    fn instant(&self) -> Instant {
-        Instant::now().checked_add(self.skipped).unwrap_or_else(far_future)
+    /// The machine's time.
+    fn machine(&self) -> (DateTime<Utc>, Instant) {
+        #[cfg(test)]
+        if let Some(still) = self.still {
+            return still;
+        }
+        (Utc::now(), Instant::now())
+    }
+
+    fn instant(&self, state: &State) -> Instant {
+        let (_, now) = self.machine();
+        now.checked_add(state.skipped).unwrap_or_else(far_future)
     }
 }
 

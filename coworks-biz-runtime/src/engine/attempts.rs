@@ -2,24 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
 
-use futures_util::FutureExt;
-use tokio::task::AbortHandle;
-
-use super::carrier::Work;
 use super::core::{BATCH, Core};
 use super::effects::Effect;
 use super::host::{RunHost, Shared};
 use super::live::Live;
-use super::message::{Ended, Message};
+use super::message::Ended;
 use super::outlook::outlook;
 use crate::dag::Kind;
 use crate::run::{Ending, Event, Key, State};
 use crate::store::{Blobs, LogRecord, StoreError, Stored, TaskRecord, Write};
-use crate::task::{Attempt, Awaited, End, Wait, attempt, log_line};
+use crate::task::{Attempt, Awaited, End, Wait, log_line};
 use crate::value::{Json, RETURN_VALUE};
 
 /// A list whose end waits until its items are written.
@@ -31,52 +25,16 @@ pub(super) struct List {
 
 impl Core {
     pub(super) fn start(&mut self, what: Attempt, host: RunHost) {
-        let shared = Arc::clone(&self.shared);
         let number = self.next_attempt;
         self.next_attempt += 1;
         let id = (what.run.number, what.key());
-        let (busy, under_way) = (self.clock.busy(), shared.carriers.count());
-        let work = async move {
-            let (run, key) = (what.run.number, what.key());
-            let ended = AssertUnwindSafe(async {
-                let mut end = attempt(Arc::new(host), what).await;
-                let stored = store(&shared, &mut end).await;
-                (end, stored)
-            });
-            // An attempt catches the panics of a user's code; one around it must not keep its slot for ever.
-            let (end, (xcoms, items)) = ended.catch_unwind().await.unwrap_or_else(|_| {
-                (
-                    End::failed("panicked outside the task's own code: an error of coworks-biz"),
-                    Default::default(),
-                )
-            });
-            drop(under_way);
-            shared.tell(Message::Ended(Ended { run, key, number, end: Box::new(end), xcoms, items }));
-            drop(busy);
-        };
-        let abort = self.carry(work.boxed(), number);
+        let abort = self.hands.begin(number, what, host);
         self.under_way.insert(id, (number, abort));
-    }
-
-    /// Has an attempt carried, by who carried the last one if that is still there.
-    fn carry(&mut self, work: Work, number: u64) -> AbortHandle {
-        let mut work = work;
-        if let Some((last, ended, carrier)) = self.last_end.take() {
-            self.shared.carriers.gap.note(ended.elapsed());
-            match self.shared.carriers.give(work, number, last) {
-                Ok(()) => return carrier,
-                Err(back) => work = back,
-            }
-        }
-        while self.attempts.try_join_next().is_some() {}
-        let shared = Arc::clone(&self.shared);
-        let carrier = async move { shared.carriers.carry(work, number).await };
-        self.attempts.spawn_on(carrier, &self.tokio)
     }
 
     /// Cuts an attempt off: whatever it still comes to does not count.
     pub(super) fn cut(&mut self, run: i64, key: Key) {
-        if let Some((_, abort)) = self.under_way.remove(&(run, key)) {
+        if let Some((_, Some(abort))) = self.under_way.remove(&(run, key)) {
             abort.abort();
         }
         self.slots.release(run, key);
@@ -87,16 +45,13 @@ impl Core {
     /// Takes in the end of an attempt; that of a list once its items are written.
     pub(super) fn take_in(&mut self, mut ended: Ended) {
         let id = (ended.run, ended.key);
-        match self.under_way.remove(&id) {
-            Some((number, carrier)) if number == ended.number => {
-                let alone = self.under_way.is_empty();
-                self.last_end = alone.then(|| (number, Instant::now(), carrier));
-            }
-            Some(other) => {
-                self.under_way.insert(id, other);
-                return;
-            }
-            None => return,
+        if self.under_way.get(&id).is_none_or(|(number, _)| *number != ended.number) {
+            return;
+        }
+        if let Some((number, handle)) = self.under_way.remove(&id)
+            && self.under_way.is_empty()
+        {
+            self.hands.rest(number, handle);
         }
         match std::mem::take(&mut ended.items) {
             none if none.is_empty() => self.ended(ended),
@@ -146,7 +101,7 @@ impl Core {
         let task = live.node(key).task_id;
         let (tries, submits) =
             (record.try_number - record.tries_before, matches!(live.node(key).kind, Kind::Submit));
-        let TaskRecord { task_id, map_index, try_number, .. } = record;
+        let TaskRecord { task_id, map_index, try_number, interruptions, .. } = record;
         let mut log = end.log;
         for (key, value) in &xcoms {
             let (task_id, key, value) = (task_id.clone(), key.clone(), value.clone());
@@ -174,8 +129,8 @@ impl Core {
         let over = |live: &Live| live.instance(key).state.is_some_and(State::is_final);
         if self.runs.get(&run).is_some_and(over) {
             self.delete_read(end.delete);
-            // Who was refused at once has begun nothing.
-            let refused = end.answered.is_some() && tries == 1 && submits;
+            // Who was refused at once has begun nothing; one that was cut off before may have been taken.
+            let refused = end.answered.is_some() && tries == 1 && interruptions == 0 && submits;
             if matches!(end.ending, Ending::Failed(_)) && !end.kept && !refused {
                 self.give_up(run, key);
             }
@@ -184,10 +139,10 @@ impl Core {
 }
 
 /// The values of an end as the database takes them: XComs, and the items of a list.
-type Values = (Vec<(Cow<'static, str>, Stored)>, Vec<Stored>);
+pub(super) type Values = (Vec<(Cow<'static, str>, Stored)>, Vec<Stored>);
 
 /// Brings large values to disk before the rows that name them. Where that fails, so does the attempt.
-async fn store(shared: &Shared, end: &mut End) -> Values {
+pub(super) async fn store(shared: &Shared, end: &mut End) -> Values {
     let (xcoms, items) = (std::mem::take(&mut end.xcoms), std::mem::take(&mut end.items));
     let blobs = shared.blobs.clone();
     let large = xcoms.iter().map(|(_, json)| json).chain(&items).any(Blobs::is_large);

@@ -132,7 +132,7 @@ impl Core {
             number: self.next_run,
             dag_id: definition.dag.dag_id.to_owned(),
             run_id: format!("{}__{moment}", run_type.as_str()),
-            uuid: uuid::Uuid::now_v7().to_string(),
+            uuid: self.hands.name_run().to_string(),
             run_type,
             state: if begins { RunState::Running } else { RunState::Queued },
             version: self.dags[dag].version.clone(),

@@ -124,7 +124,7 @@ impl Core {
         let waits_for = self.runs.get(&run).and_then(|live| live.waits_for(key));
         let Some(WaitsFor::Object(_)) = waits_for else { return };
         #[cfg(feature = "s3")]
-        self.waiter.forget(run, key, self.clock.busy());
+        self.hands.look(super::waiter::Wanted::Forget((run, key)));
     }
 
     fn reopen(&mut self, run: i64, at: DateTime<Utc>) {

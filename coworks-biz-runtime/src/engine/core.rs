@@ -8,14 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 
 use super::alarms::Alarm;
 use super::attempts::List;
 use super::dags::Dags;
 use super::effects::Effect;
+use super::hands::Hands;
 use super::host::Shared;
 use super::live::Live;
 use super::mailbox::Mailbox;
@@ -24,7 +24,7 @@ use super::outbox::Outbox;
 use super::services::Services;
 use super::slots::Slots;
 use super::sweep::Sweep;
-use super::{Answer, EngineError, Map, Mode, Order, Refusal, RunHandle, Set};
+use super::{Answer, EngineError, Map, Mode, Order, Refusal, RunHandle};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::run::{Command, Key, RunState};
@@ -48,7 +48,7 @@ pub(super) struct Core {
     pub(super) pools: BTreeMap<String, usize>,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
-    pub(super) tokio: Handle,
+    pub(super) hands: Box<dyn Hands>,
     pub(super) runs: Map<i64, Live>,
     pub(super) next_run: i64,
     pub(super) slots: Slots,
@@ -59,7 +59,7 @@ pub(super) struct Core {
     /// The latest that the clock has been.
     pub(super) latest: Option<DateTime<Utc>>,
     /// The DAGs of which a run may begin that could not before.
-    pub(super) stirred: Set<usize>,
+    pub(super) stirred: BTreeSet<usize>,
     /// Lists whose items are not all written.
     pub(super) lists: VecDeque<List>,
     pub(super) writes: Vec<Write>,
@@ -68,13 +68,9 @@ pub(super) struct Core {
     pub(super) prune_due: bool,
     pub(super) effects: Vec<Effect>,
     pub(super) commands: Vec<Command>,
-    /// The attempts under way; cut off when the engine goes.
-    pub(super) attempts: JoinSet<()>,
-    /// Each of them, with its number.
-    pub(super) under_way: Map<(i64, Key), (u64, AbortHandle)>,
+    /// The attempts under way, with their numbers.
+    pub(super) under_way: Map<(i64, Key), (u64, Option<AbortHandle>)>,
     pub(super) next_attempt: u64,
-    /// The one that ended last, when, and what carried it; until another one starts.
-    pub(super) last_end: Option<(u64, Instant, AbortHandle)>,
     /// Who wants to know how a run ends.
     pub(super) ends: Map<i64, watch::Sender<Option<RunState>>>,
     /// Which task instances wait for the end of a run.
@@ -93,8 +89,6 @@ pub(super) struct Core {
     pub(super) drained: Vec<oneshot::Sender<()>>,
     stayed: Vec<oneshot::Sender<()>>,
     pub(super) failure: Arc<OnceLock<String>>,
-    #[cfg(feature = "s3")]
-    pub(super) waiter: super::waiter::Waiter,
 }
 
 impl Core {
@@ -103,6 +97,7 @@ impl Core {
         writer: Writer,
         definitions: &[&'static Definition],
         shared: Arc<Shared>,
+        hands: Box<dyn Hands>,
         config: &Config,
     ) -> Result<Self, StoreError> {
         let next_run = writer.next_run()?;
@@ -122,18 +117,12 @@ impl Core {
         if mode == Mode::Orders {
             slots.drain();
         }
-        #[cfg(feature = "s3")]
-        let waiter = {
-            let (waiter, looker) = super::waiter::waiter();
-            tokio::spawn(looker.look_around(Arc::clone(&shared)));
-            waiter
-        };
         let mut core = Self {
             mode,
             writer,
             dags,
             pools,
-            tokio: Handle::current(),
+            hands,
             runs: Map::default(),
             next_run,
             slots,
@@ -141,17 +130,15 @@ impl Core {
             alarms: BinaryHeap::new(),
             looks: BTreeSet::new(),
             latest: None,
-            stirred: Set::default(),
+            stirred: BTreeSet::new(),
             lists: VecDeque::new(),
             writes: Vec::new(),
             made: Map::default(),
             prune_due: false,
             effects: Vec::new(),
             commands: Vec::new(),
-            attempts: JoinSet::new(),
             under_way: Map::default(),
             next_attempt: 0,
-            last_end: None,
             ends: Map::default(),
             awaited: Map::default(),
             followers: Map::default(),
@@ -166,8 +153,6 @@ impl Core {
             drained: Vec::new(),
             stayed: Vec::new(),
             failure: Arc::default(),
-            #[cfg(feature = "s3")]
-            waiter,
             shared,
         };
         core.take_stock()?;
@@ -218,24 +203,12 @@ impl Core {
 
     fn work(&mut self, mailbox: &mut Mailbox) -> Result<(), StoreError> {
         loop {
-            self.write_items();
-            self.pass_on();
-            self.assign();
-            if !self.writes.is_empty() {
-                if !self.commit(mailbox)? {
-                    return Ok(());
-                }
-                self.writes.clear();
-                self.made.clear();
+            self.decide();
+            if !self.commit(mailbox)? {
+                return Ok(());
             }
             self.release();
-            // Nothing is uncommitted here: rows are the truth.
-            if std::mem::take(&mut self.prune_due) {
-                self.prune();
-            }
-            self.sweep()?;
-            self.tell_drained();
-            self.begin_stirred()?;
+            self.look_after()?;
             let Some(message) = self.receive(mailbox) else { return Ok(()) };
             let mut next = message;
             while let Some(message) = next {
@@ -253,16 +226,35 @@ impl Core {
         }
     }
 
+    /// What follows from all that was taken in, as far as a batch goes.
+    pub(super) fn decide(&mut self) {
+        self.write_items();
+        self.pass_on();
+        self.assign();
+    }
+
+    /// What is to be done now and then, behind a commit.
+    pub(super) fn look_after(&mut self) -> Result<(), StoreError> {
+        // Nothing is uncommitted here: rows are the truth.
+        if std::mem::take(&mut self.prune_due) {
+            self.prune();
+        }
+        self.sweep()?;
+        self.tell_drained();
+        self.begin_stirred()
+    }
+
     /// Commits what has come about. A full disk is waited out: nothing is lost, nothing goes on, and
     /// who asks for something is told. `false` when the engine was stopped meanwhile.
-    fn commit(&mut self, mailbox: &mut Mailbox) -> Result<bool, StoreError> {
-        loop {
+    pub(super) fn commit(&mut self, mailbox: &mut Mailbox) -> Result<bool, StoreError> {
+        while !self.writes.is_empty() {
             match self.writer.commit(&self.writes) {
                 Ok(()) => {
+                    self.writes.clear();
+                    self.made.clear();
                     if self.trouble.take().is_some() {
                         tracing::info!(target: "coworks_biz::engine", "there is room on the disk again: it goes on");
                     }
-                    return Ok(true);
                 }
                 Err(error) if error.is_full() => {
                     let trouble = format!("{error}: nothing goes on until there is room on the disk");
@@ -277,6 +269,7 @@ impl Core {
                 Err(error) => return Err(error),
             }
         }
+        Ok(true)
     }
 
     /// Waits a while and keeps what is told for later; refuses what wants an answer now.
@@ -318,32 +311,43 @@ impl Core {
         if let Some(message) = self.backlog.pop_front() {
             return Some(Some(message));
         }
-        let at = self.clock.instant();
-        let behind = self.slots.behind_from(at);
-        let busy = !self.lists.is_empty() || !self.stirred.is_empty() || !self.passes.is_empty();
-        let busy = busy || behind.is_some_and(|from| from <= at);
-        if busy || !self.writes.is_empty() || !self.effects.is_empty() {
+        if self.is_busy() {
             return match mailbox.try_recv() {
                 Ok(message) => Some(Some(message)),
                 Err(TryRecvError::Empty) => Some(None),
                 Err(TryRecvError::Disconnected) => None,
             };
         }
-        let alarm = self.alarms.peek().map(|Reverse((alarm, _))| *alarm);
-        let alarm = alarm.into_iter().chain(behind).min().map(|alarm| alarm.saturating_duration_since(at));
-        let look = self.looks.first().map(|(at, _)| (*at - self.clock.now()).to_std().unwrap_or_default());
-        // The machine's clock may be set.
-        let look = look.map(|look| if self.clock.skips() { look } else { look.min(CLOCK) });
         // Who executes one run has nothing to wait for after it.
         let stays = self.mode == Mode::OneRun && self.runs.is_empty();
-        match mailbox.recv(alarm.into_iter().chain(look).min(), !stays) {
+        match mailbox.recv(self.rest(), !stays) {
             Ok(message) => Some(Some(message)),
             Err(RecvTimeoutError::Timeout) => Some(None),
             Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
-    fn handle(&mut self, message: Message) -> Result<(), StoreError> {
+    /// Whether there is more to do before anything else happens.
+    pub(super) fn is_busy(&mut self) -> bool {
+        let at = self.clock.instant();
+        let behind = self.slots.behind_from(at).is_some_and(|from| from <= at);
+        let busy = !self.lists.is_empty() || !self.stirred.is_empty() || !self.passes.is_empty();
+        busy || behind || !self.writes.is_empty() || !self.effects.is_empty()
+    }
+
+    /// How long nothing is to be done, if nothing happens.
+    pub(super) fn rest(&mut self) -> Option<Duration> {
+        let at = self.clock.instant();
+        let alarm = self.alarms.peek().map(|Reverse((alarm, _))| *alarm);
+        let alarm = alarm.into_iter().chain(self.slots.behind_from(at)).min();
+        let alarm = alarm.map(|alarm| alarm.saturating_duration_since(at));
+        let look = self.looks.first().map(|(at, _)| (*at - self.clock.now()).to_std().unwrap_or_default());
+        // The machine's clock may be set.
+        let look = look.map(|look| if self.clock.skips() { look } else { look.min(CLOCK) });
+        alarm.into_iter().chain(look).min()
+    }
+
+    pub(super) fn handle(&mut self, message: Message) -> Result<(), StoreError> {
         match message {
             Message::Trigger { definition, trigger, reply } => {
                 let answer = self.trigger(definition, trigger);

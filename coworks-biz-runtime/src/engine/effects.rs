@@ -127,7 +127,7 @@ impl Core {
             let (waited, left) = ((now - since).to_std(), (until - now).to_std());
             let (waited, left) = (waited.unwrap_or_default(), left.unwrap_or_default());
             let watch = super::waiter::Watch { who: (run, key), object, waited, left };
-            self.waiter.watch(watch, self.clock.busy());
+            self.hands.look(super::waiter::Wanted::Watch(watch));
             self.put_away(run, key);
         }
     }

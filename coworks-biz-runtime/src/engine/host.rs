@@ -8,7 +8,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::carrier::Carriers;
 use super::mailbox::Post;
 use super::message::Message;
 use super::outbox::Ways;
@@ -42,8 +41,6 @@ pub(super) struct Shared {
     engine_id: String,
     secrets: Arc<Secrets>,
     database: PathBuf,
-    /// Where attempts that have ended wait for the next one.
-    pub(super) carriers: Carriers,
     /// Read-only connections that nobody uses at the moment.
     readers: Mutex<Vec<Reader>>,
 }
@@ -65,7 +62,6 @@ impl Shared {
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
             database: config.db.clone(),
-            carriers: Carriers::default(),
             readers: Mutex::default(),
         }
     }
@@ -167,7 +163,7 @@ impl Outputs {
         }
     }
 
-    fn get(&self, task_id: &str, map_index: i32, key: &str) -> Option<Json> {
+    pub(super) fn get(&self, task_id: &str, map_index: i32, key: &str) -> Option<Json> {
         let kept = self.0.read().unwrap_or_else(|e| e.into_inner());
         let xcoms = kept.values.get(task_id)?.get(&map_index)?;
         xcoms.iter().find(|(name, _)| name == key).map(|(_, json)| json.clone())

@@ -65,6 +65,15 @@ impl Core {
             });
         }
         self.step(run, Event::Stop(stop), None);
+        // One that has not begun ends at once, but for its teardowns: they are under way, and so is the run.
+        if let Some(live) = self.runs.get_mut(&run)
+            && live.record.state == RunState::Queued
+        {
+            (live.record.state, live.record.start_date) = (RunState::Running, Some(now));
+            let record = Box::new(live.record.clone());
+            self.writes.push(Write::Run { record, event: "running", detail: None, at: now });
+            self.limit_run(run);
+        }
     }
 
     /// Runs tasks again: these and what is below them, or what has failed.

@@ -17,6 +17,7 @@ mod dags;
 mod effects;
 mod gap;
 mod gate;
+mod hands;
 mod host;
 mod interventions;
 mod lines;
@@ -29,6 +30,8 @@ mod outlook;
 mod past;
 mod refusal;
 mod services;
+#[cfg(all(test, feature = "s3"))]
+mod simulation;
 mod slots;
 mod sweep;
 #[cfg(test)]
@@ -46,6 +49,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{oneshot, watch};
 
 use self::core::Core;
+use self::hands::Tokio;
 use self::host::Shared;
 use self::mailbox::Post;
 use self::message::Message;
@@ -149,7 +153,11 @@ impl Engine {
             let _ = closed.send(Message::Closed { service: service.to_owned(), until });
         });
         let shared = Arc::new(Shared::new(config, services, ways, &writer, post.clone()));
-        let core = Core::new(mode, writer, definitions, shared, config)?;
+        #[cfg(feature = "s3")]
+        let hands = Box::new(Tokio::new(&shared));
+        #[cfg(not(feature = "s3"))]
+        let hands = Box::new(Tokio::new());
+        let core = Core::new(mode, writer, definitions, shared, hands, config)?;
         let failure = Arc::new(OnceLock::new());
         let told = Arc::clone(&failure);
         let thread = std::thread::Builder::new()

@@ -208,7 +208,7 @@ impl Core {
 
     #[cfg(feature = "s3")]
     fn hint(&self, object: Object) {
-        self.waiter.hint(object, self.clock.busy());
+        self.hands.look(super::waiter::Wanted::Hint(object));
     }
 
     /// Without S3 nobody waits for it.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -13,6 +14,7 @@ use super::Mode;
 use super::alarms::Alarm;
 use super::core::Core;
 use super::effects::Effect;
+use super::hands::Errand;
 use super::host::{Outputs, RunHost, Shared};
 use super::live::{Live, dag_run};
 use super::message::Message;
@@ -244,14 +246,15 @@ impl Core {
         let Job::Callback { which, task_id, map_index, try_number, exception } = job else {
             self.outbox.under_way += 1;
             let busy = self.clock.busy();
-            self.tokio.spawn(async move {
+            let work = async move {
                 let (later, error) = match shared.ways.tell(&job).await {
                     Ok(later) => (later, None),
                     Err(error) => (Vec::new(), Some(error)),
                 };
                 shared.tell(Message::Told { id, later, error });
                 drop(busy);
-            });
+            };
+            self.hands.go(Errand::Tell(id), work.boxed());
             return;
         };
         // What is not in this program any more is told nothing.
@@ -277,7 +280,7 @@ impl Core {
         self.outbox.under_way += 1;
         let busy = self.clock.busy();
         let host = RunHost { shared: Arc::clone(&shared), outputs };
-        self.tokio.spawn(async move {
+        let work = async move {
             let ended = callback(Arc::new(host), attempt, which, exception).await;
             if !ended.log.is_empty() {
                 let piece = LogRecord { task_id: task_id.into(), map_index, try_number, records: ended.log };
@@ -286,7 +289,8 @@ impl Core {
             // What it said is in the log of the task, and calling it again would tell the same twice.
             shared.tell(Message::Told { id, later: Vec::new(), error: None });
             drop(busy);
-        });
+        };
+        self.hands.go(Errand::Tell(id), work.boxed());
     }
 
     /// The run that somebody is told of, as its tasks see it.

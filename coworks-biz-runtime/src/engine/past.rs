@@ -40,7 +40,8 @@ impl Core {
         let tasks = 0..definition.dag.tasks.len() as u32;
         let allowed: Vec<u32> = match self.runs.get(&before.number) {
             Some(before) => tasks.filter(|&task| before.run.past_allows(task)).collect(),
-            None if before.start_date.is_none() => Vec::new(),
+            // One that was cancelled while it waited has skipped its tasks, and never began.
+            None if before.start_date.is_none() && !before.state.is_final() => Vec::new(),
             None => {
                 let recorded = self.writer.tasks(before.number)?;
                 let records = keyed(definition.dag, recorded);

@@ -1,6 +1,6 @@
 //! What tasks ask of services: who calls which, what is under way, and who is told that calls wait.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 
 use chrono::{DateTime, Local, Utc};
@@ -142,7 +142,7 @@ impl Core {
     /// The same for all calls that these are members of.
     pub(super) fn settle_all(&mut self, run: i64, keys: impl Iterator<Item = Key>) {
         let Some(dag) = self.runs.get(&run).map(|live| live.dag) else { return };
-        let calls: HashSet<Key> = keys.filter_map(|key| self.services.call_of(dag, key)).collect();
+        let calls: BTreeSet<Key> = keys.filter_map(|key| self.services.call_of(dag, key)).collect();
         for call in calls {
             self.settle(run, call);
         }

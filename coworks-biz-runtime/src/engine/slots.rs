@@ -380,6 +380,14 @@ impl Slots {
         self.draining = true;
     }
 
+    /// Who runs and who waits, which asynchronous calls have a place, and how much is counted as taken.
+    #[cfg(test)]
+    pub(super) fn census(&self) -> (Vec<Id>, Vec<Id>, Vec<Id>, usize) {
+        let placed = self.placed.keys().copied().collect();
+        let taken: usize = self.taken.values().copied().chain(self.gates.iter().map(Gate::taken)).sum();
+        (self.running.keys().copied().collect(), self.waiting.keys().copied().collect(), placed, taken)
+    }
+
     #[cfg(test)]
     pub(super) fn looked(&self) -> usize {
         self.looked

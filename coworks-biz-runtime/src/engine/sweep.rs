@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use super::Mode;
 use super::alarms::Alarm;
 use super::core::{BATCH, Core};
+use super::hands::Errand;
 use super::live::Live;
 use super::message::Message;
 use crate::run::{Key, State};
@@ -63,7 +64,7 @@ impl Core {
     pub(super) fn give_up_all(&mut self, run: i64, keys: &[Key]) {
         for &key in keys {
             let state = self.runs.get(&run).and_then(|live| live.instance(key).state);
-            if state.is_some_and(|state| !state.is_final()) {
+            if state.is_none_or(|state| !state.is_final()) {
                 self.give_up(run, key);
             }
         }
@@ -77,7 +78,8 @@ impl Core {
             Member::Submit => sent.try_number > sent.tries_before,
             // What `call` did not get through is not waited for by the others.
             Member::Wait => sent.state == Some(State::Success),
-            Member::Read => own.try_number > own.tries_before,
+            // It may be held back by the run before, with an answer that is there.
+            Member::Read => own.try_number > own.tries_before || sent.state == Some(State::Success),
         };
         if !call.keep && was_sent {
             self.delete(self.answers(run, key), LATE);
@@ -140,7 +142,8 @@ impl Core {
         }
         self.sweep.under_way = true;
         let (shared, busy) = (Arc::clone(&self.shared), self.clock.busy());
-        self.tokio.spawn(async move {
+        let errand = Errand::Delete(due.clone());
+        let work = async move {
             let objects: Vec<_> = due.iter().map(|deletion| &deletion.object).collect();
             // A panic is an error of the SDK's, and no reason never to delete again.
             let deleted = AssertUnwindSafe(deleted(&shared, &objects)).catch_unwind().await;
@@ -149,7 +152,8 @@ impl Core {
             let done = due.into_iter().zip(deleted).collect();
             shared.tell(Message::Swept { done });
             drop(busy);
-        });
+        };
+        self.hands.go(errand, work.boxed());
         Ok(())
     }
 

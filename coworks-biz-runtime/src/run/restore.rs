@@ -36,9 +36,10 @@ impl Run {
         Standing { state: self.state, stopped: self.stopped }
     }
 
-    /// How many tries an instance has had; also one that is gone since the list of its loop was cleared.
+    /// How many tries an instance had had when it was last cleared; also one that is gone since the list of
+    /// its loop was cleared.
     pub fn tries_of(&self, key: Key) -> u32 {
-        let there = self.instances.get(key).map(|instance| instance.try_number);
+        let there = self.instances.get(key).map(|instance| instance.tries_before);
         there.or_else(|| self.former.get(&key).copied()).unwrap_or(0)
     }
 

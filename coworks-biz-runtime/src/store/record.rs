@@ -11,7 +11,7 @@ use crate::run::{RunState, State};
 use crate::value::Object;
 
 /// A run as it is recorded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRecord {
     /// The run number: counts up over all DAGs of the file.
     pub number: i64,
@@ -79,7 +79,7 @@ impl RunType {
 }
 
 /// A task instance as it is recorded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRecord {
     /// The run number.
     pub run: i64,

@@ -29,6 +29,9 @@ pub struct Writer {
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
     place: Place,
+    /// How often the log was brought to disk.
+    #[cfg(test)]
+    syncs: std::cell::Cell<u64>,
     _lock: Lock,
 }
 
@@ -80,6 +83,8 @@ impl Writer {
             numbers: Numbers::default(),
             log,
             place: Place::of(path)?,
+            #[cfg(test)]
+            syncs: std::cell::Cell::new(0),
             _lock: lock,
         })
     }
@@ -99,6 +104,11 @@ impl Writer {
     pub(crate) fn limit(&self, more: u32) {
         let pages: u32 = self.query("SELECT page_count FROM pragma_page_count", []).unwrap();
         self.connection.pragma_update(None, "max_page_count", pages + more).unwrap();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.get()
     }
 
     /// Commits these changes: all of them, or none.
@@ -145,6 +155,8 @@ impl Writer {
 
     /// Brings the write-ahead log to disk: all that was committed.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
+        #[cfg(test)]
+        self.syncs.set(self.syncs.get() + 1);
         self.log.sync_data().map_err(|e| {
             let source = std::io::Error::other(format!("what was written may not be on the disk: {e}"));
             StoreError::Io { path: beside(&self.path, "-wal"), source }

@@ -59,8 +59,12 @@ pub struct Client {
 impl Client {
     /// A client as the configuration says.
     pub fn new(config: &Config) -> Result<Self> {
-        let http = http(config)?;
-        Ok(Self {
+        Ok(Self::over(http(config)?, config))
+    }
+
+    /// The same, over what speaks HTTP already: that takes some milliseconds to make.
+    pub(crate) fn over(http: reqwest::Client, config: &Config) -> Self {
+        Self {
             directory: Directory::new(&http, config.directory.as_ref(), &config.secrets),
             http,
             gateway: config.gateway_url.clone(),
@@ -74,7 +78,7 @@ impl Client {
             hermetic: config.hermetic,
             #[cfg(feature = "s3")]
             s3: (config.s3.clone(), tokio::sync::OnceCell::new()),
-        })
+        }
     }
 
     /// The bucket of results that name none.

@@ -1,6 +1,7 @@
 mod abuse;
 #[cfg(feature = "local")]
 mod calls;
+mod cancel;
 #[cfg(feature = "email")]
 mod outbox;
 mod sensors;

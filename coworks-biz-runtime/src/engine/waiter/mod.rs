@@ -15,11 +15,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub(super) use self::plan::Watch;
+#[cfg(test)]
+pub(super) use self::plan::{Ask, Heard, Listed, Plan};
+#[cfg(not(test))]
 use self::plan::{Ask, Heard, Listed, Plan};
 use super::Waiting;
 use super::host::Shared;
 use super::message::Message;
-use crate::clock::Busy;
+use crate::clock::{Busy, Clock};
 use crate::run::Key;
 use crate::store::WaitsFor;
 use crate::task::Resume;
@@ -31,44 +34,35 @@ const AT_ONCE: usize = 32;
 
 /// What the waiter is told.
 #[derive(Debug)]
-enum Order {
+pub(super) enum Wanted {
+    /// Waits for an object from now on.
     Watch(Watch),
+    /// Waits for it no more.
     Forget((i64, Key)),
+    /// It may be there.
     Hint(Object),
 }
 
 /// Where watches are left.
 #[derive(Debug, Clone)]
-pub(super) struct Waiter(mpsc::UnboundedSender<(Order, Busy)>);
+pub(super) struct Waiter {
+    sender: mpsc::UnboundedSender<(Wanted, Busy)>,
+    clock: Clock,
+}
 
 /// Whoever looks, before it has begun.
-pub(super) struct Looker(mpsc::UnboundedReceiver<(Order, Busy)>);
+pub(super) struct Looker(mpsc::UnboundedReceiver<(Wanted, Busy)>);
 
 /// A waiter, and who looks for it.
-pub(super) fn waiter() -> (Waiter, Looker) {
+pub(super) fn waiter(clock: &Clock) -> (Waiter, Looker) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (Waiter(sender), Looker(receiver))
+    (Waiter { sender, clock: clock.clone() }, Looker(receiver))
 }
 
 impl Waiter {
-    /// Waits for an object from now on.
-    pub(super) fn watch(&self, watch: Watch, busy: Busy) {
-        self.tell(Order::Watch(watch), busy);
-    }
-
-    /// Waits for it no more.
-    pub(super) fn forget(&self, run: i64, key: Key, busy: Busy) {
-        self.tell(Order::Forget((run, key)), busy);
-    }
-
-    /// It may be there.
-    pub(super) fn hint(&self, object: Object, busy: Busy) {
-        self.tell(Order::Hint(object), busy);
-    }
-
-    fn tell(&self, order: Order, busy: Busy) {
+    pub(super) fn tell(&self, wanted: Wanted) {
         // It ends only with the runtime, and then nothing is waited for any more.
-        let _ = self.0.send((order, busy));
+        let _ = self.sender.send((wanted, self.clock.busy()));
     }
 }
 
@@ -112,12 +106,12 @@ impl Looker {
             });
             drop(awake);
             tokio::select! {
-                order = self.0.recv() => {
-                    let Some((order, busy)) = order else { return };
+                wanted = self.0.recv() => {
+                    let Some((wanted, busy)) = wanted else { return };
                     awake = busy;
-                    take_in(&mut plan, order, now);
-                    while let Ok((order, _)) = self.0.try_recv() {
-                        take_in(&mut plan, order, now);
+                    take_in(&mut plan, wanted, now);
+                    while let Ok((wanted, _)) = self.0.try_recv() {
+                        take_in(&mut plan, wanted, now);
                     }
                 }
                 Some(answer) = asking.join_next() => {
@@ -139,11 +133,11 @@ impl Looker {
     }
 }
 
-fn take_in(plan: &mut Plan, order: Order, now: std::time::Instant) {
-    match order {
-        Order::Watch(watch) => plan.add(watch, now),
-        Order::Forget(who) => plan.forget(who),
-        Order::Hint(object) => plan.hint(&object, now),
+fn take_in(plan: &mut Plan, wanted: Wanted, now: std::time::Instant) {
+    match wanted {
+        Wanted::Watch(watch) => plan.add(watch, now),
+        Wanted::Forget(who) => plan.forget(who),
+        Wanted::Hint(object) => plan.hint(&object, now),
     }
 }
 

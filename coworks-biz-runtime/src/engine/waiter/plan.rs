@@ -42,7 +42,7 @@ pub(in crate::engine) struct Watch {
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(in crate::engine) enum Ask {
     /// Whether this object is there.
     Head { id: u64, object: Object },
     /// Which objects with this beginning are there, of those behind `after`.
@@ -51,7 +51,7 @@ pub(super) enum Ask {
 
 /// What became of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(in crate::engine) enum Heard {
     There,
     Missing,
     /// It could not be asked.
@@ -60,7 +60,7 @@ pub(super) enum Heard {
 
 /// What a `LIST` has brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Listed {
+pub(in crate::engine) enum Listed {
     /// These keys, in order, and whether there are more behind them.
     Keys(Vec<String>, bool),
     /// Nobody may ask that.
@@ -71,7 +71,7 @@ pub(super) enum Listed {
 
 /// All that is waited for.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(in crate::engine) struct Plan {
     waits: HashMap<u64, Wait>,
     of: HashMap<Who, u64>,
     buckets: BTreeMap<Arc<str>, Bucket>,
@@ -122,7 +122,7 @@ struct Pass {
 
 impl Plan {
     /// With so many `HEAD`s a second.
-    pub(super) fn new(rate: u32, now: Instant) -> Self {
+    pub(in crate::engine) fn new(rate: u32, now: Instant) -> Self {
         Self {
             waits: HashMap::new(),
             of: HashMap::new(),
@@ -133,8 +133,16 @@ impl Plan {
         }
     }
 
+    /// Who waits.
+    #[cfg(test)]
+    pub(in crate::engine) fn waiting(&self) -> Vec<Who> {
+        let mut waiting: Vec<Who> = self.of.keys().copied().collect();
+        waiting.sort_unstable();
+        waiting
+    }
+
     /// Waits for one more.
-    pub(super) fn add(&mut self, watch: Watch, now: Instant) {
+    pub(in crate::engine) fn add(&mut self, watch: Watch, now: Instant) {
         let Watch { who, object, waited, left } = watch;
         self.forget(who);
         let name = match self.buckets.get_key_value(object.bucket.as_str()) {
@@ -155,14 +163,14 @@ impl Plan {
     }
 
     /// Nobody waits for it any more.
-    pub(super) fn forget(&mut self, who: Who) {
+    pub(in crate::engine) fn forget(&mut self, who: Who) {
         if let Some(&id) = self.of.get(&who) {
             self.remove(id);
         }
     }
 
     /// It may be there: looks for it at once.
-    pub(super) fn hint(&mut self, object: &Object, now: Instant) {
+    pub(in crate::engine) fn hint(&mut self, object: &Object, now: Instant) {
         let of_bucket = self.buckets.get(object.bucket.as_str());
         if let Some(&id) = of_bucket.and_then(|bucket| bucket.keys.get(object.key.as_str())) {
             self.hint_id(id, now);
@@ -184,7 +192,7 @@ impl Plan {
     }
 
     /// Those whose time is over. Nobody waits for them any more.
-    pub(super) fn overdue(&mut self, now: Instant) -> Vec<(Who, Object)> {
+    pub(in crate::engine) fn overdue(&mut self, now: Instant) -> Vec<(Who, Object)> {
         let mut over = Vec::new();
         while let Some(&(until, id)) = self.deadlines.first()
             && until <= now
@@ -196,7 +204,7 @@ impl Plan {
 
     /// The next question, if one is due. The bucket that has waited longest is first, also where there is
     /// not enough for its question yet and would be for another's.
-    pub(super) fn ask(&mut self, now: Instant) -> Option<Ask> {
+    pub(in crate::engine) fn ask(&mut self, now: Instant) -> Option<Ask> {
         loop {
             let (due, name) = self.first_due()?;
             if due > now {
@@ -209,14 +217,14 @@ impl Plan {
     }
 
     /// When there will be a question, unless something is heard before.
-    pub(super) fn next_question(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::engine) fn next_question(&self, now: Instant) -> Option<Instant> {
         let (due, name) = self.first_due()?;
         let cost = if self.buckets.get(&name)?.pass.is_some() { LIST } else { 1.0 };
         Some(due.max(self.budget.ready(cost, now)))
     }
 
     /// When the next wait is over its time.
-    pub(super) fn next_end(&self) -> Option<Instant> {
+    pub(in crate::engine) fn next_end(&self) -> Option<Instant> {
         self.deadlines.first().map(|(until, _)| *until)
     }
 
@@ -263,7 +271,7 @@ impl Plan {
     }
 
     /// What became of a `HEAD`: who has waited for what is there.
-    pub(super) fn heard(&mut self, id: u64, heard: Heard, now: Instant) -> Option<(Who, Object)> {
+    pub(in crate::engine) fn heard(&mut self, id: u64, heard: Heard, now: Instant) -> Option<(Who, Object)> {
         let wait = self.waits.get(&id)?;
         let name = Arc::clone(&wait.bucket);
         match heard {
@@ -280,7 +288,12 @@ impl Plan {
     }
 
     /// What became of a `LIST`: who has waited for what is there.
-    pub(super) fn listed(&mut self, name: &Arc<str>, listed: Listed, now: Instant) -> Vec<(Who, Object)> {
+    pub(in crate::engine) fn listed(
+        &mut self,
+        name: &Arc<str>,
+        listed: Listed,
+        now: Instant,
+    ) -> Vec<(Who, Object)> {
         let Some(bucket) = self.buckets.get_mut(name) else { return Vec::new() };
         let (keys, more) = match listed {
             Listed::Keys(keys, more) => (keys, more),

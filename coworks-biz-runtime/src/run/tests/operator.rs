@@ -129,7 +129,7 @@ fn a_loop_whose_list_is_cleared_goes_on_counting() {
     let cleared = [A, at(1, 0), at(1, 1), at(1, 2)].map(|key| Command::Clear { key });
     assert_eq!(driver.said, cleared);
     let tries = |driver: &Driver| [A, at(1, 0), at(1, 1), at(1, 9)].map(|key| driver.run.tries_of(key));
-    assert_eq!(tries(&driver), [2, 1, 2, 0], "also of those that are gone");
+    assert_eq!(tries(&driver), [1, 1, 2, 0], "also of those that are gone");
     // With fewer items, then with more: each index counts its own.
     for (items, tries) in [(2, &[2, 3][..]), (4, &[3, 4, 2, 1])] {
         driver.pass(A, Ending::Mapped(items));
@@ -257,4 +257,15 @@ fn a_run_that_takes_too_long_ends_at_once() {
     assert_eq!(driver.said.last(), Some(&Command::Reopen));
     driver.drive(&[super::well(0)]);
     assert_eq!(driver.ended, Some(RunState::Success));
+}
+
+#[test]
+fn what_is_recorded_of_a_clear_is_how_many_tries_there_were_also_where_it_is_ready_again() {
+    let mut driver = Driver::new(chain(1, |task| task.retries(1)));
+    driver.pass(A, AGAIN);
+    driver.feed(Event::Due(A));
+    driver.pass(A, Ending::Success);
+    driver.clear(&[A]);
+    assert_eq!((driver.state(A), driver.instance(A).try_number), (Some(Queued), 3));
+    assert_eq!(driver.run.tries_of(A), 2);
 }

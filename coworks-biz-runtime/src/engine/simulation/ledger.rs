@@ -1,0 +1,401 @@
+//! What the rows have to say: kept beside the database from what is committed, and held to the promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::plan::Program;
+use super::rules;
+use crate::dag::{DEFAULT_POOL, Dag};
+use crate::run::{ALONE_AFTER, Key, MAX_INTERRUPTIONS, RunState, State};
+use crate::store::{Deletion, RunRecord, RunType, TaskRecord, Write};
+
+/// A task instance: its run, its task and its map index.
+pub(super) type Name = (i64, String, i32);
+
+/// The rows.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Ledger {
+    pub(super) runs: BTreeMap<i64, RunRecord>,
+    pub(super) tasks: BTreeMap<Name, TaskRecord>,
+    /// By task instance and key.
+    pub(super) xcoms: BTreeMap<(Name, String), String>,
+    pub(super) deletions: BTreeMap<String, Deletion>,
+    pub(super) paused: BTreeSet<String>,
+    /// Runs in which not all follows from what is above it: somebody has cleared, marked or stopped.
+    pub(super) meddled: BTreeSet<i64>,
+    /// Runs of which a task instance was marked.
+    pub(super) marked: BTreeSet<i64>,
+    /// Those that ran when the process died, and are not counted yet.
+    pub(super) cut_off: BTreeSet<Name>,
+    /// When a retry is due, on the clock that is never set, as long as that is not set.
+    retries: BTreeMap<Name, DateTime<Utc>>,
+}
+
+/// What there is to know beside the rows.
+pub(super) struct Around<'a> {
+    pub(super) program: &'static Program,
+    pub(super) now: DateTime<Utc>,
+    /// Whether the clock was set: then a delay is not to be told from its rows.
+    pub(super) clock_set: bool,
+    /// Whether nothing may start.
+    pub(super) starts_nothing: bool,
+    /// What a run waits for that is to be cancelled or cleared, by an order that was just taken.
+    pub(super) orders: &'a BTreeSet<i64>,
+}
+
+macro_rules! must {
+    ($holds:expr, $($text:tt)+) => {
+        if !$holds {
+            return Err(format!($($text)+));
+        }
+    };
+}
+pub(super) use must;
+
+pub(super) type Held = Result<(), String>;
+
+impl Ledger {
+    pub(super) fn dag(around: &Around, run: &RunRecord) -> &'static Dag {
+        let of = around.program.definitions.iter().find(|definition| definition.dag.dag_id == run.dag_id);
+        of.map_or(&Dag::EMPTY, |definition| definition.dag)
+    }
+
+    /// Takes in what is about to be committed.
+    pub(super) fn take(&mut self, writes: &[Write], around: &Around) -> Held {
+        for write in writes {
+            self.take_one(write, around).map_err(|why| format!("{why}\nby {write:?}"))?;
+        }
+        self.check(around)
+    }
+
+    fn take_one(&mut self, write: &Write, around: &Around) -> Held {
+        match write {
+            Write::RunMade(run) => {
+                for other in self.runs.values().filter(|other| other.dag_id == run.dag_id) {
+                    let same = other.logical_date == run.logical_date
+                        || other.run_id == run.run_id
+                        || (run.idempotency_key.is_some() && other.idempotency_key == run.idempotency_key);
+                    must!(!same, "two runs for one moment or key: {} and {}", other.number, run.number);
+                }
+                must!(self.runs.keys().all(|&number| number < run.number), "a number is used again");
+                must!(self.runs.values().all(|other| other.uuid != run.uuid), "a uuid is used again");
+                if run.state == RunState::Running {
+                    self.may_begin(run, around)?;
+                }
+                self.runs.insert(run.number, run.clone());
+            }
+            Write::RunUnmade { run } => {
+                let begun = self.tasks.keys().any(|(of, ..)| of == run);
+                must!(!begun, "run {run} has begun, and is taken back");
+                self.runs.remove(run);
+            }
+            Write::Run { record, event, .. } => self.run(record, event, around)?,
+            Write::Task { record, at } => self.task(record, *at, around)?,
+            Write::XCom { run, task_id, map_index, key, value } => {
+                let name = ((*run, task_id.to_string(), *map_index), key.to_string());
+                let crate::store::Stored::Inline(json) = value else { return Err("a blob".to_owned()) };
+                self.xcoms.insert(name, json.as_str().to_owned());
+            }
+            Write::Forget { run, task_id, map_index } => {
+                self.xcoms.retain(|((of, task, index), _), _| {
+                    of != run || task != task_id || map_index.is_some_and(|gone| gone != *index)
+                });
+            }
+            Write::Delete(deletion) => {
+                self.deletions.insert(deletion.object.key.clone(), deletion.clone());
+            }
+            Write::Spare(object) => drop(self.deletions.remove(&object.key)),
+            Write::Deleted { deletion, again: None } => drop(self.deletions.remove(&deletion.object.key)),
+            Write::Deleted { .. } => {}
+            Write::Dag(dag) => match dag.paused {
+                true => drop(self.paused.insert(dag.dag_id.clone())),
+                false => drop(self.paused.remove(&dag.dag_id)),
+            },
+            Write::Log { run, .. } => must!(self.runs.contains_key(run), "a log of no run"),
+            Write::Version { .. } | Write::Backfill(_) | Write::Notice(_) | Write::Told { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Whether one more run of its DAG may be under way.
+    fn may_begin(&self, run: &RunRecord, around: &Around) -> Held {
+        must!(!around.starts_nothing, "run {} begins, and nothing may", run.number);
+        must!(
+            !self.paused.contains(&run.dag_id),
+            "run {} begins while `{}` is paused",
+            run.number,
+            run.dag_id
+        );
+        let of_dag =
+            self.runs.values().filter(|other| other.dag_id == run.dag_id && other.number != run.number);
+        let of_dag: Vec<_> = of_dag.collect();
+        // Which limit counts a run of a backfill hangs on whether that is over.
+        if run.backfill.is_some() || of_dag.iter().any(|run| run.backfill.is_some()) {
+            return Ok(());
+        }
+        let active = of_dag.iter().filter(|other| other.state == RunState::Running && other.held.is_none());
+        let limit = Self::dag(around, run).max_active_runs;
+        must!(
+            limit.is_none_or(|limit| active.count() < limit as usize),
+            "run {} begins beyond max_active_runs of {limit:?}",
+            run.number
+        );
+        Ok(())
+    }
+
+    fn run(&mut self, new: &RunRecord, event: &str, around: &Around) -> Held {
+        let number = new.number;
+        let Some(old) = self.runs.get(&number) else { return Err(format!("there is no run {number}")) };
+        let kept =
+            |run: &RunRecord| (run.uuid.clone(), run.run_id.clone(), run.logical_date, run.dag_id.clone());
+        must!(kept(old) == kept(new), "run {number} has become another");
+        must!(new.end_date.is_some() == new.state.is_final(), "run {number} ends without an end");
+        let by_order = around.orders.contains(&number);
+        let was = (old.state, old.start_date);
+        match (old.state, new.state) {
+            (RunState::Queued, RunState::Running) if !by_order => self.may_begin(new, around)?,
+            (RunState::Queued | RunState::Running, to) if to.is_final() => {
+                must!(event == to.as_str(), "run {number} ends by `{event}`");
+                let open = self
+                    .tasks
+                    .range((number, String::new(), i32::MIN)..)
+                    .take_while(|((of, ..), _)| *of == number);
+                let open = open.filter(|(_, task)| task.state.is_some_and(|state| !state.is_final()));
+                let open: Vec<_> = open.map(|(name, task)| (name, task.state)).collect();
+                must!(open.is_empty(), "run {number} ends, and {open:?} have not");
+                if new.stopped.is_some() {
+                    self.meddled.insert(number);
+                }
+                must!(
+                    new.stopped.is_none() || to == RunState::Failed,
+                    "run {number} was stopped, and succeeds"
+                );
+                if !self.meddled.contains(&number) {
+                    rules::end_holds(self, Self::dag(around, new), new)?;
+                }
+            }
+            (from, to) if from == to => {
+                must!(!to.is_final() || event == "marked", "run {number} ends twice: `{event}`");
+            }
+            (from, _) if from.is_final() => {
+                must!(by_order, "run {number} goes on by itself after its end: `{event}`");
+            }
+            (RunState::Queued, RunState::Running) => {}
+            (RunState::Running, RunState::Queued) => return Err(format!("run {number} waits again")),
+            _ => {}
+        }
+        if was.1.is_some() && matches!(event, "success" | "failed") {
+            must!(new.start_date == was.1, "run {number} began at another time");
+        }
+        if matches!(event, "cancelled" | "timed_out" | "marked" | "goes on" | "cleared") {
+            self.meddled.insert(number);
+        }
+        if event == "marked" {
+            self.marked.insert(number);
+        }
+        self.runs.insert(number, new.clone());
+        Ok(())
+    }
+
+    fn task(&mut self, new: &TaskRecord, at: DateTime<Utc>, around: &Around) -> Held {
+        let name = (new.run, new.task_id.to_string(), new.map_index);
+        let Some(run) = self.runs.get(&new.run) else { return Err("there is no such run".to_owned()) };
+        let dag = Self::dag(around, run);
+        let Some(task) = dag.task(&new.task_id) else { return Err("there is no such task".to_owned()) };
+        let (node, key) = (&dag.tasks[task as usize], Key { task, map_index: new.map_index });
+        let empty = nothing(new);
+        let old = self.tasks.get(&name).unwrap_or(&empty).clone();
+        if new.state.is_none() {
+            must!(around.orders.contains(&new.run), "{name:?} is cleared by nobody");
+            must!(new.generation == old.generation + 1, "{name:?} is cleared, and its generation stays");
+            must!(new.tries_before == new.try_number, "{name:?} is cleared, and its tries still count");
+            must!(new.try_number >= old.try_number, "{name:?} is cleared, and its tries are lost");
+            must!(new.interruptions == 0, "{name:?} is cleared, and its interruptions stay");
+            let left = self.xcoms.keys().any(|(of, _)| *of == name);
+            must!(!left, "{name:?} is cleared, and its output stays");
+            self.meddled.insert(new.run);
+            self.cut_off.remove(&name);
+            self.retries.remove(&name);
+            self.tasks.insert(name, new.clone());
+            return Ok(());
+        }
+        let to = new.state.unwrap_or(State::Removed);
+        must!(new.generation == old.generation, "{name:?} has a new generation without a clear");
+        must!(new.tries_before == old.tries_before, "{name:?} has other tries before");
+        let active = matches!(to, State::Queued | State::Running);
+        let interrupted = new.interruptions == old.interruptions + 1;
+        must!(
+            new.interruptions == old.interruptions || (interrupted && self.cut_off.contains(&name)),
+            "{name:?} was interrupted {} times, and the process did not die meanwhile",
+            new.interruptions
+        );
+        must!(
+            (new.interruptions < MAX_INTERRUPTIONS)
+                || (new.interruptions == MAX_INTERRUPTIONS && to.is_final()),
+            "{name:?} goes on after {} interruptions",
+            new.interruptions
+        );
+        if self.cut_off.contains(&name) {
+            let stopped = self.meddled.contains(&new.run);
+            must!(interrupted || stopped, "{name:?} was cut off, and that is not counted");
+            self.cut_off.remove(&name);
+        }
+        let legal = match (old.state, to) {
+            (None, to) => to != State::UpForRetry && to != State::UpForReschedule,
+            (Some(State::Queued), to) => {
+                !matches!(to, State::UpForRetry | State::UpForReschedule | State::UpstreamFailed)
+            }
+            (Some(State::Running), State::Queued) => interrupted,
+            (Some(State::Running), to) => !matches!(to, State::UpstreamFailed | State::Running),
+            (Some(State::UpForRetry | State::UpForReschedule), to) => {
+                !matches!(to, State::UpForRetry | State::UpForReschedule | State::UpstreamFailed)
+            }
+            (Some(end), to) => to.is_final() && (self.marked.contains(&new.run) || end == to),
+        };
+        must!(legal, "{name:?} goes from {:?} to {to}", old.state);
+        let tries = match old.state {
+            None if active => old.tries_before + 1,
+            Some(State::UpForRetry) if active => old.try_number + 1,
+            _ => old.try_number,
+        };
+        // One that was ready, and ends before that is recorded, has had its try all the same.
+        let ready = match old.state {
+            None => old.tries_before + 1,
+            Some(State::UpForRetry) => old.try_number + 1,
+            _ => tries,
+        };
+        let known = new.try_number == tries || (to.is_final() && new.try_number == ready);
+        must!(known, "{name:?} has its try {}, and not {tries}", new.try_number);
+        let spent: u32 = std::iter::once(new.try_number - new.tries_before)
+            .chain(node.shares.iter().map(|&other| {
+                let other = (new.run, dag.tasks[other as usize].task_id.to_owned(), new.map_index);
+                self.tasks
+                    .get(&other)
+                    .map_or(0, |task| (task.try_number - task.tries_before).saturating_sub(1))
+            }))
+            .sum();
+        must!(
+            spent <= node.options.retries + 1,
+            "{name:?} has had {spent} tries of {}",
+            node.options.retries + 1
+        );
+        if to == State::UpForRetry {
+            let due = new.due_at.ok_or_else(|| format!("{name:?} is never tried again"))?;
+            must!(due >= at, "{name:?} is due before it has failed");
+            self.retries.insert(name.clone(), around.now + (due - at));
+        } else if let Some(due) = self.retries.remove(&name)
+            && active
+        {
+            let early = TimeDelta::milliseconds(1);
+            must!(around.clock_set || around.now + early >= due, "{name:?} is tried again before its time");
+        }
+        if to == State::Running {
+            must!(run.state == RunState::Running, "{name:?} starts, and its run is {}", run.state);
+            must!(!around.starts_nothing, "{name:?} starts, and nothing may");
+            must!(!self.paused.contains(dag.dag_id), "{name:?} starts while `{}` is paused", dag.dag_id);
+            must!(
+                self.cut_off.is_empty(),
+                "{name:?} starts before all interruptions are counted: {:?}",
+                self.cut_off
+            );
+            if !self.meddled.contains(&new.run)
+                && new.try_number == 1
+                && old.state != Some(State::UpForReschedule)
+            {
+                rules::start_holds(self, dag, run, key)?;
+            }
+        }
+        if !matches!(to, State::UpForReschedule | State::Queued | State::Running) {
+            must!(new.waits_for.is_none(), "{name:?} is {to}, and waits for something");
+        }
+        self.tasks.insert(name, new.clone());
+        Ok(())
+    }
+
+    /// What holds after every commit: the limits.
+    fn check(&self, around: &Around) -> Held {
+        let running: Vec<_> = self.tasks.values().filter(|task| task.state == Some(State::Running)).collect();
+        if !self.cut_off.is_empty() || running.is_empty() {
+            return Ok(());
+        }
+        must!(running.len() <= around.program.parallelism, "{} run at once", running.len());
+        let alone = running.iter().any(|task| task.interruptions >= ALONE_AFTER);
+        must!(!alone || running.len() == 1, "one was interrupted twice, and does not run alone");
+        let mut pools: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut runs: BTreeMap<i64, usize> = BTreeMap::new();
+        let mut tasks: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for task in running {
+            let dag = Self::dag(around, &self.runs[&task.run]);
+            let Some(index) = dag.task(&task.task_id) else { continue };
+            let options = dag.tasks[index as usize].options;
+            let count = |count: &mut usize| {
+                *count += 1;
+                *count
+            };
+            let in_pool = count(pools.entry(options.pool).or_default());
+            let size = around.program.pools.get(options.pool).copied();
+            must!(
+                options.pool == DEFAULT_POOL || size.is_some_and(|size| in_pool <= size),
+                "{in_pool} run in the pool `{}`",
+                options.pool
+            );
+            let in_run = count(runs.entry(task.run).or_default());
+            must!(
+                dag.max_active_tasks.is_none_or(|limit| in_run <= limit as usize),
+                "{in_run} of run {} run at once",
+                task.run
+            );
+            let of_task = count(tasks.entry((dag.dag_id, index_name(task))).or_default());
+            must!(
+                options.max_active_tis_per_dag.is_none_or(|limit| of_task <= limit as usize),
+                "{of_task} of `{}` run at once",
+                task.task_id
+            );
+        }
+        Ok(())
+    }
+
+    /// The process has died.
+    pub(super) fn crash(&mut self) {
+        let running = self.tasks.iter().filter(|(_, task)| task.state == Some(State::Running));
+        self.cut_off = running.map(|(name, _)| name.clone()).collect();
+    }
+
+    /// The run before this one, of those that were there when it was made, and of all.
+    pub(super) fn before(&self, dag: &Dag, run: &RunRecord) -> [Option<&RunRecord>; 2] {
+        let counts = |other: &&RunRecord| {
+            other.dag_id == run.dag_id
+                && other.logical_date < run.logical_date
+                && (!dag.catchup || other.run_type != RunType::Manual)
+        };
+        let last = |earlier: bool| {
+            let all = self.runs.values().filter(counts).filter(|other| !earlier || other.number < run.number);
+            all.max_by_key(|other| other.logical_date)
+        };
+        [last(true), last(false)]
+    }
+}
+
+fn index_name(task: &TaskRecord) -> &str {
+    &task.task_id
+}
+
+fn nothing(of: &TaskRecord) -> TaskRecord {
+    TaskRecord {
+        run: of.run,
+        task_id: of.task_id.clone(),
+        map_index: of.map_index,
+        state: None,
+        try_number: 0,
+        tries_before: 0,
+        interruptions: 0,
+        generation: 0,
+        outcome: None,
+        start_date: None,
+        end_date: None,
+        due_at: None,
+        waits_for: None,
+        error: None,
+    }
+}

@@ -1,0 +1,108 @@
+//! Whoever asks the engine for something, at any time and for anything.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::oneshot;
+
+use super::ledger::Ledger;
+use super::plan::Program;
+use super::world::World;
+use crate::engine::message::Message;
+use crate::engine::{Answer, EngineError, Order, Reprocess, RunHandle, RunName, Trigger};
+use crate::run::Mark;
+use crate::store::RunRecord;
+use crate::value::Object;
+
+/// What was asked for, and where its answer comes.
+pub(super) enum Asked {
+    Trigger(Option<String>, oneshot::Receiver<Result<RunHandle, EngineError>>),
+    Order(BTreeSet<i64>, oneshot::Receiver<Result<Answer, EngineError>>),
+}
+
+/// Something to ask for. The runs that it may change are named.
+pub(super) fn order(
+    world: &mut World,
+    ledger: &Ledger,
+    program: &Program,
+    now: DateTime<Utc>,
+) -> (Message, Asked) {
+    let random = &mut world.random;
+    let place = random.below(program.definitions.len() as u64) as usize;
+    let definition = program.definitions[place];
+    let dag_id = definition.dag.dag_id.to_owned();
+    let all: Vec<&RunRecord> = ledger.runs.values().collect();
+    let run = random.pick(&all).copied();
+    let what = random.below(100);
+    let order = match (what, run) {
+        (40..=49, Some(run)) => Order::Cancel { run: name(run) },
+        (50..=66, Some(run)) => {
+            let some = random.chance(60);
+            let from = if some { vec![instance(world, ledger, run)] } else { Vec::new() };
+            Order::Retry { run: name(run), from: from.into_iter().flatten().collect() }
+        }
+        (67..=79, Some(run)) => {
+            let state = if random.chance(60) { Mark::Success } else { Mark::Failed };
+            match instance(world, ledger, run) {
+                Some(task) => Order::Mark { run: name(run), task, state },
+                None => Order::Cancel { run: name(run) },
+            }
+        }
+        (80..=87, _) => Order::Pause { dag_id, paused: random.chance(40) },
+        (88..=90, _) if definition.dag.schedule.is_some() => Order::Backfill {
+            dag_id,
+            from: now - TimeDelta::minutes(30 + random.below(200) as i64),
+            to: now - TimeDelta::minutes(random.below(30) as i64),
+            reprocess: match random.below(3) {
+                0 => Reprocess::None,
+                1 => Reprocess::Failed,
+                _ => Reprocess::All,
+            },
+            max_active_runs: 1 + random.below(3) as u32,
+            conf: None,
+            dry_run: random.chance(10),
+        },
+        (91..=92, _) => Order::CancelBackfill { dag_id },
+        (93..=96, _) => {
+            let keys: Vec<&String> = world.objects.keys().collect();
+            let key = random.pick(&keys).map_or("nothing", |key| key.as_str()).to_owned();
+            Order::Hint(Object { bucket: super::attempts::BUCKET.to_owned(), key })
+        }
+        (97..=99, _) => Order::Status,
+        _ => {
+            let key = random.chance(30).then(|| format!("key{}", random.below(3)));
+            // A moment of a tick, or of another one.
+            let date = random.chance(20).then(|| now - TimeDelta::minutes(random.below(60) as i64));
+            let (reply, answer) = oneshot::channel();
+            let trigger = Trigger { conf: None, logical_date: date, idempotency_key: key.clone() };
+            return (Message::Trigger { definition, trigger, reply }, Asked::Trigger(key, answer));
+        }
+    };
+    let of_dag = |dag_id: &str| {
+        ledger.runs.values().filter(|run| run.dag_id == dag_id).map(|run| run.number).collect()
+    };
+    let touched = match &order {
+        Order::Cancel { .. } | Order::Retry { .. } | Order::Mark { .. } => {
+            run.into_iter().map(|run| run.number).collect()
+        }
+        Order::Backfill { dag_id, .. } | Order::CancelBackfill { dag_id } => of_dag(dag_id),
+        _ => BTreeSet::new(),
+    };
+    let (reply, answer) = oneshot::channel();
+    (Message::Order { order, reply }, Asked::Order(touched, answer))
+}
+
+pub(super) fn name(run: &RunRecord) -> RunName {
+    RunName { dag_id: Some(run.dag_id.clone()), run_id: run.run_id.clone() }
+}
+
+/// The name of a task instance of a run.
+fn instance(world: &mut World, ledger: &Ledger, run: &RunRecord) -> Option<String> {
+    let rows = ledger.tasks.range((run.number, String::new(), i32::MIN)..);
+    let rows: Vec<_> = rows.take_while(|((of, ..), _)| *of == run.number).map(|(name, _)| name).collect();
+    let (_, task, map_index) = world.random.pick(&rows)?;
+    match map_index {
+        index @ 0.. if world.random.chance(80) => Some(format!("{task}[{index}]")),
+        _ => Some(task.clone()),
+    }
+}
