@@ -8,8 +8,8 @@
 //! The reference is the same process committing one row at a time, synced, into the same file:
 //! a chain cannot be much faster than that.
 //!
-//! `-- chain rounds=20` measures what has `chain` in its name, twenty times; `-- alone` leaves the
-//! readers out. `COWORKS_BENCH_DIR` is where the databases are made; here, where it is not set.
+//! `-- chain rounds=20` measures what has `chain` in its name, twenty times, and with `exactly` what is
+//! called so; `times=2` does it twice in each round; `alone` leaves the readers out. `COWORKS_BENCH_DIR` is where the databases are made; here, where it is not set.
 
 mod reading;
 mod shapes;
@@ -122,10 +122,18 @@ fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let rounds = asked.iter().find_map(|word| word.strip_prefix("rounds=")?.parse().ok()).unwrap_or(ROUNDS);
     let with: &[usize] = if asked.iter().any(|word| word == "alone") { &[0] } else { &[0, 4] };
-    let names: Vec<&String> =
-        asked.iter().filter(|word| !word.starts_with("rounds=") && *word != "alone").collect();
+    let times = asked.iter().find_map(|word| word.strip_prefix("times=")?.parse().ok());
+    let exactly = asked.iter().any(|word| word == "exactly");
+    let is_name = |word: &&String| !word.contains('=') && !["alone", "exactly"].contains(&word.as_str());
+    let names: Vec<&String> = asked.iter().filter(is_name).collect();
     let mut shapes = shapes();
-    shapes.retain(|shape| names.is_empty() || names.iter().any(|part| shape.name.contains(part.as_str())));
+    shapes.retain(|shape| match exactly {
+        true => names.iter().any(|name| shape.name == name.as_str()),
+        false => names.is_empty() || names.iter().any(|part| shape.name.contains(part.as_str())),
+    });
+    for shape in &mut shapes {
+        shape.times = times.unwrap_or(shape.times);
+    }
     let place = std::env::var_os("COWORKS_BENCH_DIR").map_or(PathBuf::from("."), PathBuf::from);
     // One after the other in turn, so that a drift of the machine hits all alike.
     let mut measured = vec![vec![vec![]; shapes.len()]; with.len()];

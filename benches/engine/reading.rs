@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use coworks_biz::store::Reader;
 
+/// The rows of a page.
+const PAGE: u32 = 50;
+
 /// How long a reader looks at a page.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -24,11 +27,14 @@ impl Reading {
             let (db, over) = (db.to_owned(), Arc::clone(&over));
             std::thread::spawn(move || {
                 let reader = Reader::open(&db).expect("a database");
+                let mut last: Option<(String, i32)> = None;
                 while !over.load(Ordering::Relaxed) {
-                    // The page of the last runs, and that of the tasks of one of them.
-                    let runs = reader.runs(None, 50).expect("runs");
+                    // The page of the last runs, and the next one of the tasks of the last of them.
+                    let runs = reader.runs(None, PAGE).expect("runs");
                     if let Some(run) = runs.first() {
-                        reader.tasks(run.number).expect("tasks");
+                        let after = last.as_ref().map(|(task, index)| (task.as_str(), *index));
+                        let tasks = reader.tasks_after(run.number, after, PAGE).expect("tasks");
+                        last = tasks.last().map(|task| (task.task_id.to_string(), task.map_index));
                     }
                     std::thread::sleep(PAUSE);
                 }

@@ -224,7 +224,7 @@ async fn a_file_that_is_no_database_of_ours_is_left_as_it_is() {
             (ended.code(), ended.error()),
             (
                 3,
-                "the database newer.db is of version 7, and this program knows versions up to 4: use the newer program, or another file with `--db`"
+                "the database newer.db is of version 7, and this program knows versions up to 5: use the newer program, or another file with `--db`"
             )
         );
     }

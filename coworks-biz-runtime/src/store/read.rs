@@ -92,6 +92,17 @@ impl Reader {
         tasks(&self.connection, run).map_err(|source| self.wrap(source))
     }
 
+    /// No more than `limit` task instances of a run, in the order of their ids: those behind this one, from the
+    /// first on where there is none.
+    pub fn tasks_after(
+        &self,
+        run: i64,
+        after: Option<(&str, i32)>,
+        limit: u32,
+    ) -> Result<Vec<TaskRecord>, StoreError> {
+        tasks_after(&self.connection, run, after, limit).map_err(|source| self.wrap(source))
+    }
+
     /// Every XCom of a run: task, map index, key, value.
     pub fn xcoms(&self, run: i64) -> Result<Vec<(String, i32, String, Json)>, StoreError> {
         let rows = self.list(
@@ -309,13 +320,24 @@ pub(super) fn named(
 }
 
 pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<TaskRecord>> {
+    tasks_after(connection, run, None, u32::MAX)
+}
+
+fn tasks_after(
+    connection: &Connection,
+    run: i64,
+    after: Option<(&str, i32)>,
+    limit: u32,
+) -> rusqlite::Result<Vec<TaskRecord>> {
+    let (task_id, map_index) = after.unwrap_or(("", i32::MIN));
     let tasks: Vec<TaskRecord> = connection
         .prepare_cached(
             "SELECT task_id, map_index, state, try_number, tries_before, interruptions, generation, start_date,
                     end_date, due_at, waits_for, error, outcome
-             FROM task_instance WHERE run = ? ORDER BY task_id, map_index",
+             FROM task_instance WHERE run = ? AND (task_id, map_index) > (?, ?)
+             ORDER BY task_id, map_index LIMIT ?",
         )?
-        .query_map([run], |row| {
+        .query_map(params![run, task_id, map_index, limit], |row| {
             Ok(TaskRecord {
                 run,
                 task_id: row.get::<_, String>(0)?.into(),

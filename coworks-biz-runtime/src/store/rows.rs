@@ -9,47 +9,42 @@ use rusqlite::{Connection, Statement, ToSql};
 use super::{LogRecord, Stored, TaskRecord, Write};
 use crate::run::State;
 
-/// How many rows a statement takes; what is left goes one by one.
-const MANY: usize = 16;
+/// How many rows a statement takes, where it may take many.
+const MANY: &[usize] = &[16, 2, 1];
 
 /// How far back the end of a try is looked for that a piece of its log goes with.
 const LATELY: usize = 4;
 
 /// A table of which rows are gathered.
 struct Table {
-    one: String,
-    many: String,
     columns: usize,
-    /// How many rows a statement takes at once.
-    at_once: usize,
+    /// For so many rows at once, from many to one.
+    inserts: Vec<(usize, String)>,
 }
 
 impl Table {
-    fn new(insert: &str, columns: usize, at_once: usize) -> Self {
+    fn new(insert: &str, columns: usize, at_once: &[usize]) -> Self {
         let row = format!("({})", vec!["?"; columns].join(", "));
-        let rows = vec![row.as_str(); at_once].join(", ");
-        Self {
-            one: format!("{insert} VALUES {row}"),
-            many: format!("{insert} VALUES {rows}"),
-            columns,
-            at_once,
-        }
+        let rows = |count| vec![row.as_str(); count].join(", ");
+        let inserts = at_once.iter().map(|&count| (count, format!("{insert} VALUES {}", rows(count))));
+        Self { columns, inserts: inserts.collect() }
     }
 
     /// Writes rows, each of which `bind` binds.
     fn write<R>(
         &self,
         connection: &Connection,
-        rows: &[R],
+        mut rows: &[R],
         bind: impl Fn(&mut Row, &R) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
-        let (many, rest) = rows.split_at(rows.len() - rows.len() % self.at_once);
-        for (sql, rows, at_once) in [(&self.many, many, self.at_once), (&self.one, rest, 1)] {
-            if rows.is_empty() {
+        for (count, sql) in &self.inserts {
+            if rows.len() < *count {
                 continue;
             }
+            let (now, rest) = rows.split_at(rows.len() - rows.len() % count);
+            rows = rest;
             let mut statement = connection.prepare_cached(sql)?;
-            for rows in rows.chunks(at_once) {
+            for rows in now.chunks(*count) {
                 for (index, record) in rows.iter().enumerate() {
                     bind(&mut Row { statement: &mut statement, column: index * self.columns }, record)?;
                 }
@@ -75,9 +70,10 @@ impl Row<'_, '_> {
 
 // What fails undoes the transaction. Else SQLite would copy each page before a statement of many rows
 // changes it, to undo that alone; and it does so for many rows that replace others.
-static TASKS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR REPLACE INTO task_instance", 14, 1));
+static TASKS: LazyLock<Table> =
+    LazyLock::new(|| Table::new("INSERT OR REPLACE INTO task_instance", 14, &[1]));
 static EVENTS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR ROLLBACK INTO event", 9, MANY));
-static XCOMS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR REPLACE INTO xcom", 6, 1));
+static XCOMS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR REPLACE INTO xcom", 6, &[1]));
 
 /// Something that has come about in a run, or was logged there.
 struct Event<'w> {

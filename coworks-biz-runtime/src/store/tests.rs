@@ -328,3 +328,29 @@ fn what_is_to_be_deleted_longer_stays_when_the_shorter_is_done() {
     writer.commit(&[Write::Deleted { deletion: late, again: None }]).unwrap();
     assert_eq!(writer.next_deletion().unwrap(), None);
 }
+
+#[test]
+fn the_tasks_of_a_run_are_paged_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    let instance = |task_id: &'static str, map_index| {
+        let record = TaskRecord { task_id: task_id.into(), map_index, ..task(1, State::Running) };
+        Write::Task { record, at: at(1) }
+    };
+    let mut writes = vec![Write::RunMade(run(1, 5)), Write::RunMade(run(2, 6))];
+    writes
+        .extend([("b", 0), ("b", 1), ("a", -1), ("b", 2), ("c", -1)].map(|(id, index)| instance(id, index)));
+    writer.commit(&writes).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let page = |after: Option<(&str, i32)>| {
+        let tasks = reader.tasks_after(1, after, 2).unwrap();
+        tasks.into_iter().map(|task| (task.task_id.into_owned(), task.map_index)).collect::<Vec<_>>()
+    };
+    let of = |id: &str, index: i32| (id.to_owned(), index);
+    assert_eq!(page(None), [of("a", -1), of("b", 0)]);
+    assert_eq!(page(Some(("b", 0))), [of("b", 1), of("b", 2)]);
+    assert_eq!(page(Some(("b", 2))), [of("c", -1)]);
+    assert_eq!(page(Some(("c", -1))), []);
+    assert_eq!(reader.tasks(1).unwrap().len(), 5);
+}

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 
 use super::lock::{Lock, beside};
 use super::place::Place;
@@ -121,13 +121,7 @@ impl Writer {
         if writes.iter().any(|write| matches!(write, Write::RunMade(_))) {
             self.stays()?;
         }
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|source| wrap(&self.path, source))?;
-        let numbers = &mut self.numbers;
-        let written = apply_all(&transaction, writes, numbers).and_then(|()| transaction.commit());
-        if let Err(source) = written {
+        if let Err(source) = self.transact(writes) {
             self.numbers.forget();
             return Err(wrap(&self.path, source));
         }
@@ -141,6 +135,19 @@ impl Writer {
     /// An error where the files were moved, deleted or replaced: what is written to them now is lost.
     pub fn stays(&self) -> Result<(), StoreError> {
         self.place.check()
+    }
+
+    fn transact(&mut self, writes: &[Write]) -> rusqlite::Result<()> {
+        // Prepared, where rusqlite's own would be read anew each time.
+        let run = |sql| self.connection.prepare_cached(sql)?.execute([]);
+        run("BEGIN IMMEDIATE")?;
+        let numbers = &mut self.numbers;
+        let written = apply_all(&self.connection, writes, numbers).and_then(|()| run("COMMIT"));
+        if written.is_err() && !self.connection.is_autocommit() {
+            // What cannot be undone here is undone by who opens the file next.
+            let _ = run("ROLLBACK");
+        }
+        written.map(drop)
     }
 
     fn must_sync(&self, write: &Write) -> bool {
@@ -267,18 +274,18 @@ fn engine_id(connection: &Connection) -> rusqlite::Result<String> {
     connection.query_row("SELECT id FROM engine", [], |row| row.get(0))
 }
 
-fn apply_all(transaction: &Transaction, writes: &[Write], numbers: &mut Numbers) -> rusqlite::Result<()> {
+fn apply_all(connection: &Connection, writes: &[Write], numbers: &mut Numbers) -> rusqlite::Result<()> {
     let mut rows = Rows::default();
     for write in writes {
-        if !rows.take(write, numbers, transaction)? {
-            apply(transaction, write, &mut rows, numbers)?;
+        if !rows.take(write, numbers, connection)? {
+            apply(connection, write, &mut rows, numbers)?;
         }
     }
-    rows.flush(transaction)
+    rows.flush(connection)
 }
 
 fn apply<'w>(
-    transaction: &Transaction,
+    connection: &Connection,
     write: &'w Write,
     rows: &mut Rows<'w>,
     numbers: &mut Numbers,
@@ -286,7 +293,7 @@ fn apply<'w>(
     let micros = |at: &Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
     match write {
         Write::RunMade(run) => {
-            transaction
+            connection
                 .prepare_cached(
                     "INSERT INTO dag_run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
@@ -311,29 +318,29 @@ fn apply<'w>(
                     run.held,
                 ])?;
             numbers.begin(run.number);
-            let number = (run.number, numbers.next(transaction, run.number)?);
+            let number = (run.number, numbers.next(connection, run.number)?);
             rows.run_event(number, run.state.as_str(), None, run.start_date.unwrap_or(run.queued_at));
             Ok(())
         }
         Write::RunUnmade { run } => {
-            rows.flush(transaction)?;
+            rows.flush(connection)?;
             numbers.end(*run);
-            transaction.prepare_cached("DELETE FROM event WHERE run = ?")?.execute([run])?;
-            transaction.prepare_cached("DELETE FROM dag_run WHERE id = ?")?.execute([run])?;
+            connection.prepare_cached("DELETE FROM event WHERE run = ?")?.execute([run])?;
+            connection.prepare_cached("DELETE FROM dag_run WHERE id = ?")?.execute([run])?;
             Ok(())
         }
         Write::Run { record, event, detail, at } => {
-            let number = (record.number, numbers.next(transaction, record.number)?);
+            let number = (record.number, numbers.next(connection, record.number)?);
             rows.run_event(number, event, detail.as_deref(), *at);
             // What every run comes to, by what that changes: the other columns are in indexes.
             if record.state.is_final() && *event == record.state.as_str() {
                 numbers.end(record.number);
-                transaction
+                connection
                     .prepare_cached("UPDATE dag_run SET state = ?, end_date = ?, stopped = ? WHERE id = ?")?
                     .execute(params![event, micros(&record.end_date), record.stopped, record.number])?;
                 return Ok(());
             }
-            transaction
+            connection
                 .prepare_cached(
                     "UPDATE dag_run SET run_type = ?, state = ?, version = ?, queued_at = ?, start_date = ?,
                      end_date = ?, backfill = ?, stopped = ?, held = ? WHERE id = ?",
@@ -354,8 +361,8 @@ fn apply<'w>(
         }
         Write::Forget { run, task_id, map_index } => {
             // What is pushed after this stays.
-            rows.flush(transaction)?;
-            transaction
+            rows.flush(connection)?;
+            connection
                 .prepare_cached(
                     "DELETE FROM xcom WHERE run = ?1 AND task_id = ?2 AND (?3 IS NULL OR map_index = ?3)",
                 )?
@@ -363,7 +370,7 @@ fn apply<'w>(
             Ok(())
         }
         Write::Delete(Deletion { object, due_at, until }) => {
-            transaction
+            connection
                 .prepare_cached(
                     "INSERT INTO to_delete VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
                      SET due_at = min(due_at, excluded.due_at), until = max(until, excluded.until)",
@@ -377,7 +384,7 @@ fn apply<'w>(
             Ok(())
         }
         Write::Spare(object) => {
-            transaction
+            connection
                 .prepare_cached("DELETE FROM to_delete WHERE bucket = ? AND key = ?")?
                 .execute([&object.bucket, &object.key])?;
             Ok(())
@@ -385,19 +392,19 @@ fn apply<'w>(
         Write::Deleted { deletion: Deletion { object, until, .. }, again } => {
             let until = until.timestamp_micros();
             match again {
-                Some(again) => transaction
+                Some(again) => connection
                     .prepare_cached(
                         "UPDATE to_delete SET due_at = ? WHERE bucket = ? AND key = ? AND until = ?",
                     )?
                     .execute(params![again.timestamp_micros(), object.bucket, object.key, until])?,
-                None => transaction
+                None => connection
                     .prepare_cached("DELETE FROM to_delete WHERE bucket = ? AND key = ? AND until = ?")?
                     .execute(params![object.bucket, object.key, until])?,
             };
             Ok(())
         }
         Write::Dag(dag) => {
-            transaction.prepare_cached("INSERT OR REPLACE INTO dag VALUES (?, ?, ?, ?, ?)")?.execute(
+            connection.prepare_cached("INSERT OR REPLACE INTO dag VALUES (?, ?, ?, ?, ?)")?.execute(
                 params![
                     dag.dag_id,
                     dag.paused,
@@ -409,13 +416,13 @@ fn apply<'w>(
             Ok(())
         }
         Write::Version { dag_id, version, structure } => {
-            transaction
+            connection
                 .prepare_cached("INSERT OR IGNORE INTO dag_version VALUES (?, ?, ?)")?
                 .execute([dag_id, version, structure])?;
             Ok(())
         }
         Write::Backfill(backfill) => {
-            transaction
+            connection
                 .prepare_cached(
                     "INSERT INTO backfill VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                      ON CONFLICT (id) DO UPDATE SET completed_at = excluded.completed_at",
@@ -433,7 +440,7 @@ fn apply<'w>(
             Ok(())
         }
         Write::Notice(notice) => {
-            transaction.prepare_cached("INSERT OR REPLACE INTO notice VALUES (?, ?, ?, ?, ?, ?)")?.execute(
+            connection.prepare_cached("INSERT OR REPLACE INTO notice VALUES (?, ?, ?, ?, ?, ?)")?.execute(
                 params![
                     notice.id,
                     notice.run,
@@ -447,7 +454,7 @@ fn apply<'w>(
         }
         Write::Task { .. } | Write::XCom { .. } | Write::Log { .. } => unreachable!("these are rows"),
         Write::Told { id } => {
-            transaction.prepare_cached("DELETE FROM notice WHERE id = ?")?.execute([id])?;
+            connection.prepare_cached("DELETE FROM notice WHERE id = ?")?.execute([id])?;
             Ok(())
         }
     }
