@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use super::gap::Gap;
 
 /// For how long at a time a thread is kept from all else that it may have to do.
-const SPIN: Duration = Duration::from_micros(10);
+const SPIN: Duration = Duration::from_micros(30);
 
 /// How many attempts follow each other in one tokio task: it has to make room for others.
 const RELAY: usize = 16;

@@ -37,6 +37,9 @@ pub(super) const BATCH: usize = 1000;
 /// How often the clock is looked at while a schedule waits for it: it may be set.
 const CLOCK: Duration = Duration::from_secs(1);
 
+/// What a commit takes for which it is worth to wait for what comes in a moment.
+const SLOW: Duration = Duration::from_micros(50);
+
 /// How long a full disk is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -83,6 +86,8 @@ pub(super) struct Core {
     pub(super) outbox: Outbox,
     pub(super) sweep: Sweep,
     pub(super) draining: bool,
+    /// Whether the last commit has taken longer than it is worth to wait for what comes in a moment.
+    slow: bool,
     /// Why nothing goes on, where it does not, and what was told meanwhile.
     trouble: Option<String>,
     backlog: VecDeque<Message>,
@@ -148,6 +153,7 @@ impl Core {
             outbox: Outbox::default(),
             sweep: Sweep::default(),
             draining: false,
+            slow: false,
             trouble: None,
             backlog: VecDeque::new(),
             drained: Vec::new(),
@@ -217,13 +223,21 @@ impl Core {
                 }
                 self.handle(message)?;
                 next = match self.writes.len() < BATCH {
-                    true => self.backlog.pop_front().or_else(|| mailbox.try_recv().ok()),
+                    true => self.next(mailbox),
                     false => None,
                 };
             }
             self.fire()?;
             self.tick()?;
         }
+    }
+
+    /// The next message, if there is one. While others are under way, one that comes in a moment too: where
+    /// a commit takes its time, fewer of them with more in each are faster.
+    fn next(&mut self, mailbox: &Mailbox) -> Option<Message> {
+        let there = self.backlog.pop_front().or_else(|| mailbox.try_recv().ok());
+        let wait = self.slow && !self.under_way.is_empty() && !self.writes.is_empty();
+        there.or_else(|| wait.then(|| mailbox.in_a_moment())?)
     }
 
     /// What follows from all that was taken in, as far as a batch goes.
@@ -248,8 +262,10 @@ impl Core {
     /// who asks for something is told. `false` when the engine was stopped meanwhile.
     pub(super) fn commit(&mut self, mailbox: &mut Mailbox) -> Result<bool, StoreError> {
         while !self.writes.is_empty() {
+            let begin = Instant::now();
             match self.writer.commit(&self.writes) {
                 Ok(()) => {
+                    self.slow = begin.elapsed() > SLOW;
                     self.writes.clear();
                     self.made.clear();
                     if self.trouble.take().is_some() {

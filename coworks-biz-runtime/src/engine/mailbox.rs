@@ -10,6 +10,9 @@ use crate::clock::{Busy, Clock};
 /// How often it is looked whether time can be skipped, where it can.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// How soon the next message comes where many attempts end together.
+const MOMENT: Duration = Duration::from_micros(10);
+
 /// Where messages are left.
 #[derive(Debug, Clone)]
 pub(super) struct Post {
@@ -45,6 +48,18 @@ impl Mailbox {
     /// The next message, if there is one.
     pub(super) fn try_recv(&self) -> Result<Message, TryRecvError> {
         self.receiver.try_recv().map(|(message, _)| message)
+    }
+
+    /// The next message, where it comes in a moment.
+    pub(super) fn in_a_moment(&self) -> Option<Message> {
+        let begin = Instant::now();
+        while !self.clock.skips() && begin.elapsed() < MOMENT {
+            if let Ok((message, _)) = self.receiver.try_recv() {
+                return Some(message);
+            }
+            std::hint::spin_loop();
+        }
+        None
     }
 
     /// The next message; an error where none comes within the pause, or nobody is left to send one.
