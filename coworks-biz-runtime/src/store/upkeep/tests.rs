@@ -192,6 +192,58 @@ fn verify_finds_rows_without_their_run_and_values_that_are_gone_or_changed() {
     assert_eq!(damage, wanted);
 }
 
+#[test]
+fn what_had_come_about_and_was_logged_stays_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let old = Connection::open(&path).unwrap();
+    for sql in [
+        include_str!("../schema/1.sql"),
+        include_str!("../schema/2.sql"),
+        include_str!("../schema/3.sql"),
+        include_str!("../schema/4.sql"),
+    ] {
+        old.execute_batch(sql).unwrap();
+    }
+    old.pragma_update(None, "application_id", 0x4357_627a).unwrap();
+    old.pragma_update(None, "user_version", 4).unwrap();
+    for number in [1, 2] {
+        old.execute(
+            "INSERT INTO dag_run (id, dag_id, run_id, uuid, run_type, state, version, conf, logical_date,
+                                  data_interval_start, data_interval_end, queued_at)
+             VALUES (?1, 'd', ?1, ?1, 'manual', 'running', 'v', 'null', ?1, 0, 0, 0)",
+            [number],
+        )
+        .unwrap();
+    }
+    for (run, state) in [(1, "running"), (2, "running"), (1, "success")] {
+        let event =
+            "INSERT INTO event (run, task_id, map_index, try_number, at, state) VALUES (?, 'a', -1, 1, 7, ?)";
+        old.execute(event, (run, state)).unwrap();
+        let log = "INSERT INTO log (run, task_id, map_index, try_number, records) VALUES (?, 'a', -1, 1, ?)";
+        old.execute(log, (run, state)).unwrap();
+    }
+    drop(old);
+    let mut writer = writer(&path).unwrap();
+    let piece = LogRecord { task_id: "a".into(), map_index: -1, try_number: 2, records: "more".into() };
+    writer
+        .commit(&[
+            Write::Task { record: task(1, State::UpForRetry), at: at(9) },
+            Write::Log { run: 1, piece },
+        ])
+        .unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let events = |run| reader.events(run).unwrap().into_iter().map(|event| event.state).collect::<Vec<_>>();
+    assert_eq!(events(1), ["running", "success", "up_for_retry"]);
+    assert_eq!(events(2), ["running"]);
+    let logs =
+        |run| reader.logs(run, Some("a")).unwrap().into_iter().map(|log| log.records).collect::<Vec<_>>();
+    assert_eq!(logs(1), ["running", "success", "more"]);
+    assert_eq!(logs(2), ["running"]);
+    assert_eq!(reader.logs(1, Some("b")).unwrap().len(), 0);
+    assert_eq!(verify(&path).unwrap().damage, [""; 0]);
+}
+
 /// Asserts that the file is refused, and not touched.
 fn refused(path: &Path, what: &str) {
     let before = fs::read(path).unwrap();
