@@ -332,27 +332,25 @@ fn apply<'w>(
         Write::Run { record, event, detail, at } => {
             let number = (record.number, numbers.next(connection, record.number)?);
             rows.run_event(number, event, detail.as_deref(), *at);
-            // What every run comes to, by what that changes: the other columns are in indexes.
+            // What made a run changes with a backfill alone, and is in indexes: an end leaves them alone.
             if record.state.is_final() && *event == record.state.as_str() {
                 numbers.end(record.number);
+            } else {
                 connection
-                    .prepare_cached("UPDATE dag_run SET state = ?, end_date = ?, stopped = ? WHERE id = ?")?
-                    .execute(params![event, micros(&record.end_date), record.stopped, record.number])?;
-                return Ok(());
+                    .prepare_cached("UPDATE dag_run SET run_type = ?, backfill = ? WHERE id = ?")?
+                    .execute(params![record.run_type.as_str(), record.backfill, record.number])?;
             }
             connection
                 .prepare_cached(
-                    "UPDATE dag_run SET run_type = ?, state = ?, version = ?, queued_at = ?, start_date = ?,
-                     end_date = ?, backfill = ?, stopped = ?, held = ? WHERE id = ?",
+                    "UPDATE dag_run SET state = ?, version = ?, queued_at = ?, start_date = ?, end_date = ?,
+                     stopped = ?, held = ? WHERE id = ?",
                 )?
                 .execute(params![
-                    record.run_type.as_str(),
                     record.state.as_str(),
                     record.version,
                     record.queued_at.timestamp_micros(),
                     micros(&record.start_date),
                     micros(&record.end_date),
-                    record.backfill,
                     record.stopped,
                     record.held,
                     record.number,

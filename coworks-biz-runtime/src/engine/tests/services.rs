@@ -279,7 +279,7 @@ async fn who_asks_again_for_an_answer_leaves_a_closed_service_alone() {
     let script = [("work", vec![(0, None), (200, None)]), ("busy", vec![(503, Some(1))])];
     let world = World::new(script.into(), None).await;
     let busy = Task { task_id: "busy", kind: Kind::Call, upstream: &[0], ..Task::FUNCTION };
-    let tasks = group(0, Duration::from_millis(800), &RETRIED).into_iter().chain([(busy, calls("/busy"))]);
+    let tasks = group(0, Duration::from_millis(2500), &RETRIED).into_iter().chain([(busy, calls("/busy"))]);
     let definition = define("calls", tasks);
     let engine = Engine::start(&world.config, &[definition], Mode::OneRun).unwrap();
     let mut run = engine.trigger(definition, Trigger::default()).await.unwrap();
