@@ -95,20 +95,17 @@ impl Carriers {
 
     /// What is given to the carrier of this attempt, where that comes so soon that it is worth to wait for it.
     async fn next(&self, last: u64) -> Option<(Work, u64)> {
-        let awake = self.gap.awake().filter(|_| self.under_way.load(Ordering::Relaxed) == 0)?;
+        if self.under_way.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let mut awake = self.gap.awake(None)?;
         let waiting = Waiting::enter(self, last)?;
-        let begin = Instant::now();
-        let mut others = begin;
-        while !self.given.load(Ordering::Acquire) {
-            let now = Instant::now();
-            if now - begin >= awake {
-                break;
-            }
-            if now - others >= SPIN {
+        let mut others = Instant::now();
+        while !self.given.load(Ordering::Acquire) && awake.go_on() {
+            if others.elapsed() >= SPIN {
                 tokio::task::yield_now().await;
                 others = Instant::now();
             }
-            std::hint::spin_loop();
         }
         waiting.leave()
     }
@@ -166,14 +163,14 @@ mod tests {
     /// One attempt has followed another at once, often.
     fn hasty() -> Carriers {
         let carriers = Carriers::default();
-        (0..30).for_each(|_| carriers.gap.note(Duration::from_micros(150)));
+        (0..30).for_each(|_| carriers.gap.note(Duration::from_micros(50)));
         carriers
     }
 
     #[test]
     fn what_is_given_to_who_waits_is_carried_and_else_it_comes_back() {
         let carriers = hasty();
-        if carriers.gap.awake().is_none() {
+        if carriers.gap.awake(None).is_none() {
             return; // One processor.
         }
         assert!(carriers.give(ready(()).boxed(), 2, 1).is_err(), "nobody waits");

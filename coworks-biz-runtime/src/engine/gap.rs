@@ -2,22 +2,56 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Nobody stays awake for longer. To be woken costs a thread some tens of microseconds.
-const LONGEST: Duration = Duration::from_micros(400);
+const LONGEST: Duration = Duration::from_micros(100);
+
+/// Who loses its processor for so long while it waits awake was put aside for others.
+const PUT_ASIDE: Duration = Duration::from_micros(50);
+
+/// How often nobody then waits awake: who spends its share of a busy processor on waiting gets none when it is
+/// needed.
+const ASLEEP: u64 = 300;
 
 /// On a machine with one processor, who waits awake keeps others from what is waited for.
 static ALONE: LazyLock<bool> =
     LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1));
 
-/// The time that something lately took to come, in nanoseconds; more than [`LONGEST`] to begin with.
+/// How soon something comes.
 #[derive(Debug)]
-pub(super) struct Gap(AtomicU64);
+pub(super) struct Gap {
+    /// The time that it took lately, in nanoseconds; more than [`LONGEST`] to begin with.
+    lately: AtomicU64,
+    /// How often nobody waits awake for it from now on.
+    asleep: AtomicU64,
+}
 
 impl Default for Gap {
     fn default() -> Self {
-        Self(AtomicU64::new(u64::MAX / 8))
+        Self { lately: AtomicU64::new(u64::MAX / 8), asleep: AtomicU64::new(0) }
+    }
+}
+
+/// Somebody waits awake.
+#[derive(Debug)]
+pub(super) struct Awake<'a> {
+    gap: &'a Gap,
+    until: Instant,
+    looked: Instant,
+}
+
+impl Awake<'_> {
+    /// Looks at the clock. `false` where it is time to fall asleep.
+    pub(super) fn go_on(&mut self) -> bool {
+        std::hint::spin_loop();
+        let now = Instant::now();
+        if now - self.looked > PUT_ASIDE {
+            self.gap.asleep.store(ASLEEP, Ordering::Relaxed);
+            return false;
+        }
+        self.looked = now;
+        now < self.until
     }
 }
 
@@ -25,15 +59,25 @@ impl Gap {
     /// It has come, after so long.
     pub(super) fn note(&self, took: Duration) {
         let took = took.min(2 * LONGEST).as_nanos() as u64;
-        let lately = self.0.load(Ordering::Relaxed).min(2 * LONGEST.as_nanos() as u64);
+        let lately = self.lately.load(Ordering::Relaxed).min(2 * LONGEST.as_nanos() as u64);
         // One that was late does not count for much, nor does one that was early.
-        self.0.store((3 * lately + took) / 4, Ordering::Relaxed);
+        self.lately.store((3 * lately + took) / 4, Ordering::Relaxed);
     }
 
-    /// For how long it is worth to stay awake; `None` where it is not.
-    pub(super) fn awake(&self) -> Option<Duration> {
-        let lately = Duration::from_nanos(self.0.load(Ordering::Relaxed));
-        (lately < LONGEST && !*ALONE).then(|| lately * 2)
+    /// Stays awake, no longer than `at_most`; `None` where it is not worth it.
+    pub(super) fn awake(&self, at_most: Option<Duration>) -> Option<Awake<'_>> {
+        let lately = Duration::from_nanos(self.lately.load(Ordering::Relaxed));
+        if lately >= LONGEST || *ALONE {
+            return None;
+        }
+        let asleep = self.asleep.load(Ordering::Relaxed);
+        if asleep > 0 {
+            self.asleep.store(asleep - 1, Ordering::Relaxed);
+            return None;
+        }
+        let looked = Instant::now();
+        let awake = at_most.unwrap_or(LONGEST).min(lately * 2);
+        Some(Awake { gap: self, until: looked + awake, looked })
     }
 }
 
@@ -41,15 +85,30 @@ impl Gap {
 mod tests {
     use super::*;
 
+    fn is_awake(gap: &Gap) -> bool {
+        *ALONE || gap.awake(None).is_some()
+    }
+
     #[test]
     fn nobody_stays_awake_for_what_is_rare() {
         let gap = Gap::default();
-        assert_eq!(gap.awake(), None);
+        assert!(gap.awake(None).is_none());
         (0..20).for_each(|_| gap.note(Duration::from_micros(10)));
-        assert!(*ALONE || gap.awake().is_some_and(|awake| awake < Duration::from_micros(60)));
+        assert!(is_awake(&gap));
         gap.note(Duration::from_secs(3600));
-        assert!(*ALONE || gap.awake().is_some(), "once is not often");
+        assert!(is_awake(&gap), "once is not often");
         (0..20).for_each(|_| gap.note(Duration::from_millis(1)));
-        assert_eq!(gap.awake(), None);
+        assert!(gap.awake(None).is_none());
+    }
+
+    #[test]
+    fn who_is_put_aside_for_others_sleeps_from_then_on_and_tries_again() {
+        let gap = Gap::default();
+        (0..20).for_each(|_| gap.note(Duration::from_micros(10)));
+        let Some(mut awake) = gap.awake(None) else { return };
+        awake.looked -= PUT_ASIDE;
+        assert!(!awake.go_on());
+        assert!((0..ASLEEP).all(|_| gap.awake(None).is_none()));
+        assert!(gap.awake(None).is_some());
     }
 }

@@ -81,18 +81,16 @@ impl Mailbox {
     }
 
     /// The next message, where it comes so soon that it is not worth to fall asleep.
-    fn stay_awake(&mut self, begin: Instant, pause: Option<Duration>) -> Option<Message> {
-        let awake = self.gap.awake()?;
-        let awake = pause.map_or(awake, |pause| pause.min(awake));
+    fn stay_awake(&self, begin: Instant, pause: Option<Duration>) -> Option<Message> {
+        let mut awake = self.gap.awake(pause)?;
         loop {
             if let Ok((message, _)) = self.receiver.try_recv() {
                 self.gap.note(begin.elapsed());
                 return Some(message);
             }
-            if begin.elapsed() >= awake {
+            if !awake.go_on() {
                 return None;
             }
-            std::hint::spin_loop();
         }
     }
 
