@@ -84,8 +84,12 @@ struct Talking {
 
 impl Talking {
     fn start(program: &str, words: &[&str]) -> Self {
-        let mut child =
-            command(program).args(words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a program");
+        let mut child = command(program)
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a program");
         let out = BufReader::new(child.stdout.take().expect("its words"));
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -121,20 +125,23 @@ fn embedded(program: &str, rounds: usize, server: &str, seed: &mut u64) -> Outco
     let (mut acked, mut cut) = (BTreeSet::new(), 0);
     for round in 0..rounds {
         let ids: Vec<String> = (0..RUNS).map(|run| format!("r{round}-{run}")).collect();
-        let words: Vec<&str> = ["work", dir, server].into_iter().chain(ids.iter().map(String::as_str)).collect();
+        let words: Vec<&str> =
+            ["work", dir, server].into_iter().chain(ids.iter().map(String::as_str)).collect();
         let process = Talking::start(program, &words);
         std::thread::sleep(Duration::from_millis(30 + random(seed) % 300));
         cut += UNDER_WAY.load(Ordering::Relaxed);
         acked.extend(of(&process.kill(), "acked").map(str::to_owned));
     }
-    let words: Vec<&str> = ["finish", dir, server].into_iter().chain(acked.iter().map(String::as_str)).collect();
+    let words: Vec<&str> =
+        ["finish", dir, server].into_iter().chain(acked.iter().map(String::as_str)).collect();
     let last = Talking::start(program, &words);
     let (begin, mut lines) = (Instant::now(), vec![]);
     while lines.last().is_none_or(|line| line != "done") && begin.elapsed() < Duration::from_secs(120) {
         lines.extend(last.lines.recv_timeout(Duration::from_secs(1)).ok());
     }
     drop(last.kill());
-    let succeeded = of(&lines, "ended").filter_map(|line| line.strip_suffix(" true")).map(str::to_owned).collect();
+    let succeeded =
+        of(&lines, "ended").filter_map(|line| line.strip_suffix(" true")).map(str::to_owned).collect();
     let failed = of(&lines, "ended").filter(|line| !line.ends_with(" true")).map(str::to_owned).collect();
     Outcome { kills: rounds, cut, acked, succeeded, failed }
 }
@@ -254,7 +261,9 @@ fn restate(rounds: usize, effects: &str, seed: &mut u64) -> Outcome {
 pub fn rounds(rounds: usize) {
     let mut seed = Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()) << 20 | 1;
     println!("seed {seed}, {rounds} kills each, {RUNS} runs of 5 effects before each");
-    println!("| | Runs acknowledged | Ended well | Lost | Effects missing | Under way at a kill | Had again | Most often |");
+    println!(
+        "| | Runs acknowledged | Ended well | Lost | Effects missing | Under way at a kill | Had again | Most often |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     for name in ["coworks-biz", "durare", "Restate"] {
         let (address, counts) = server(|_| Some(200));

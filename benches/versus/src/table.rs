@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{SYSTEMS, System, command, folder};
 
-const SHAPES: [(&str, &str); 3] = [("fan", "1 > 998 > 1"), ("chain", "chain of 1,000"), ("runs", "1,000 runs of 5")];
+const SHAPES: [(&str, &str); 3] =
+    [("fan", "1 > 998 > 1"), ("chain", "chain of 1,000"), ("runs", "1,000 runs of 5")];
 
 /// Steps a second of one system and shape, in a database of its own; `None` where it did not get there.
 fn rate(system: &System, shape: &str) -> Option<f64> {
@@ -33,9 +34,12 @@ fn rate(system: &System, shape: &str) -> Option<f64> {
 fn commits() -> f64 {
     let dir = folder();
     let file = rusqlite::Connection::open(dir.path().join("reference.db")).expect("a file");
-    file.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE reference (a, b, c)")
-        .expect("a table");
-    let mut insert = file.prepare("INSERT INTO reference VALUES (?, 'task_1', 'success')").expect("a statement");
+    file.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE reference (a, b, c)",
+    )
+    .expect("a table");
+    let mut insert =
+        file.prepare("INSERT INTO reference VALUES (?, 'task_1', 'success')").expect("a statement");
     let mut write = |count: u32| {
         let begin = Instant::now();
         for number in 0..count {
@@ -87,8 +91,7 @@ pub fn print(rounds: usize) {
     }
     println!("| Steps a second | {} |", SHAPES.map(|(_, name)| name).join(" | "));
     println!("|---|---:|---:|---:|");
-    let medians: Vec<Vec<_>> =
-        rates.into_iter().map(|row| row.into_iter().map(median).collect()).collect();
+    let medians: Vec<Vec<_>> = rates.into_iter().map(|row| row.into_iter().map(median).collect()).collect();
     for (system, row) in SYSTEMS.iter().zip(&medians) {
         let cells = row.iter().zip(&medians[0]).map(|(rate, own)| match (rate, own) {
             (Some(rate), Some(own)) => {

@@ -13,8 +13,11 @@ use apalis_workflow::{GraphFlow, SteppedFlow, WorkflowSink};
 use tokio::sync::Notify;
 
 /// A graph wants its storage to hold what is written, not what it stands for.
-type Graphs = SqliteStorage<Vec<u8>>;
+type Graphs = PollWith<SqliteStorage<Vec<u8>>, IntervalStrategy>;
 type Flows = SqliteStorage<u64>;
+
+/// A worker that has nothing to do sees what is pushed by another when it looks, or at its heartbeat of 30 s.
+const OFTEN: Duration = Duration::from_millis(1);
 
 static STEPS: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
@@ -100,12 +103,14 @@ async fn measure(dir: &Path, variant: &str, shape: &str) {
     match shape {
         "fan" | "chain" => {
             let flow = if shape == "fan" { fan() } else { chain(100) };
-            let backend = Graphs::new(&pool).with_config(config);
+            let backend = SqliteStorage::new(&pool).with_config(config).poll_with_interval(OFTEN);
             let builder = WorkerBuilder::new("worker").backend(backend).on_event(told);
             drop(tokio::spawn(builder.build(flow).run()));
         }
         _ => {
-            let builder = WorkerBuilder::new("worker").backend(storage.clone()).on_event(told);
+            let builder = WorkerBuilder::new("worker")
+                .backend(storage.clone().poll_with_interval(OFTEN))
+                .on_event(told);
             let flow = SteppedFlow::new("runs").and_then(step).and_then(step).and_then(step).and_then(step);
             let flow = flow.and_then(|value: u64| async move { end(value + 1, 5) });
             drop(tokio::spawn(builder.build(flow).run()));

@@ -113,11 +113,11 @@ async fn measure(dir: &Path, variant: &str, shape: &str) -> Result<()> {
     }
     println!("{steps} {}", begin.elapsed().as_secs_f64());
     stored += steps;
-    let pool = SqlitePoolOptions::new()
-        .connect(&format!("sqlite://{}", dir.join("durare.db").display()))
+    let pool =
+        SqlitePoolOptions::new().connect(&format!("sqlite://{}", dir.join("durare.db").display())).await?;
+    let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM operation_outputs WHERE output IS NOT NULL")
+        .fetch_one(&pool)
         .await?;
-    let (rows,): (i64,) =
-        sqlx::query_as("SELECT count(*) FROM operation_outputs WHERE output IS NOT NULL").fetch_one(&pool).await?;
     assert_eq!(rows as u64, stored, "results that were stored");
     Ok(())
 }
