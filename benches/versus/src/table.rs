@@ -18,8 +18,8 @@ fn rate(system: &System, shape: &str) -> Option<f64> {
         .expect("the programs are built: benches/versus/run");
     let begin = Instant::now();
     while child.try_wait().expect("a child").is_none() {
-        if begin.elapsed() > Duration::from_secs(180) {
-            eprintln!("{}: {shape} took more than three minutes", system.name);
+        if begin.elapsed() > Duration::from_secs(60) {
+            eprintln!("{}: {shape} took more than a minute", system.name);
             child.kill().expect("a child");
         }
         std::thread::sleep(Duration::from_millis(50));
