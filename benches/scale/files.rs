@@ -25,8 +25,9 @@ fn now() -> i64 {
     since.as_micros() as i64
 }
 
-/// Copies of run 1 as runs of these DAGs by turns, all ended, over the 80 days before now. Gives the bytes of the file.
-pub fn past(db: &Path, count: i64, of: &[&'static Definition]) -> u64 {
+/// Copies of run 1 as runs of these DAGs by turns, all ended, over 80 days, the last so many days ago. Gives the bytes of the
+/// file.
+pub fn past(db: &Path, count: i64, days_ago: i64, of: &[&'static Definition]) -> u64 {
     let file = opened(db);
     file.execute_batch("CREATE TEMP TABLE of (place INTEGER PRIMARY KEY, dag_id TEXT, version TEXT)")
         .expect("a table");
@@ -68,7 +69,7 @@ pub fn past(db: &Path, count: i64, of: &[&'static Definition]) -> u64 {
              FROM copy CROSS JOIN event WHERE run = 1"
         ),
     ];
-    let (from, apart) = (now() - 80 * DAY, 80 * DAY / count.max(1) - 1);
+    let (from, apart) = (now() - (80 + days_ago) * DAY, 80 * DAY / count.max(1) - 1);
     for begin in (0..count).step_by(100_000) {
         file.execute_batch("BEGIN").expect("a transaction");
         let (first, last) = (COPIES + 1 + begin, COPIES + (begin + 100_000).min(count));
@@ -78,7 +79,10 @@ pub fn past(db: &Path, count: i64, of: &[&'static Definition]) -> u64 {
         file.execute_batch("COMMIT").expect("a commit");
     }
     drop(file);
-    std::fs::metadata(db).expect("a file").len()
+    let file = std::fs::File::open(db).expect("a file");
+    // What is measured then waits for no writing of this.
+    file.sync_all().expect("a disk");
+    file.metadata().expect("a file").len()
 }
 
 /// Runs of these DAGs by turns that are under way: two tasks have ended, one is to be tried again, one waits for an
@@ -122,6 +126,12 @@ pub fn waits(db: &Path, count: i64, of: &'static Definition) {
             r#"{{"bucket":"answers","key":"s3/biz-0123456789ab/{}/answered.call.{index}.0"}}"#,
             uuid(1)
         );
+        file.prepare_cached(
+            "INSERT INTO xcom VALUES (1, 'map_conf', ?, 'return_value', '1700000000000', NULL)",
+        )
+        .expect("a statement")
+        .execute([index])
+        .expect("an item");
         task_instance(&file, 1, "answered.call", index, "success", at, None, None, None);
         task_instance(
             &file,

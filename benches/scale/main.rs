@@ -1,7 +1,7 @@
 //! What the engine takes where there is much of everything: how long from a trigger to the first task, what a
 //! million past runs, ten thousand schedules, ten thousand runs under way and a hundred thousand waits cost.
 //!
-//! `cargo bench --bench scale`; `-- latency past idle open waits` does only what it names. `runs=100000` is how
+//! `cargo bench --bench scale`; `-- latency past idle open waits prune` does only what it names. `runs=100000` is how
 //! many past runs there are, `rounds=3` how often they are measured, in turns with a file without any.
 //! `COWORKS_BENCH_DIR` is where the databases are made; here, where it is not set. Nothing is called: S3 is a port at
 //! which nobody listens.
@@ -98,7 +98,7 @@ fn main() {
     let (runs, rounds) = (number("runs=", 1_000_000), number("rounds=", 3));
     let parts: Vec<&String> = asked.iter().filter(|word| !word.contains('=')).collect();
     let place = std::env::var_os("COWORKS_BENCH_DIR").map_or(PathBuf::from("."), PathBuf::from);
-    for part in ["latency", "idle", "open", "waits", "past"] {
+    for part in ["latency", "idle", "open", "waits", "prune", "past"] {
         if !parts.is_empty() && !parts.iter().any(|asked| *asked == part) {
             continue;
         }
@@ -112,6 +112,7 @@ fn main() {
                 "idle" => idle::measure(dir.path()).await,
                 "open" => open::runs(dir.path()).await,
                 "waits" => open::waits(dir.path()).await,
+                "prune" => past::prune(dir.path()).await,
                 _ => past::measure(dir.path(), runs, rounds).await,
             }
         });

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use coworks_biz::__runtime::run::RunState;
 use coworks_biz::__runtime::task::Definition;
+use coworks_biz::config::Durability;
 use coworks_biz::engine::{Engine, Trigger};
-use coworks_biz::store::Reader;
+use coworks_biz::store::{Reader, Writer};
 
 use super::{files, latency, median, ms, plans, serving, shapes};
 
@@ -48,13 +49,13 @@ pub async fn measure(dir: &Path, runs: i64, rounds: i64) {
     work(&engine, short, 1).await;
     drop(engine);
     let begin = Instant::now();
-    let bytes = files::past(&full, runs, &all);
+    let bytes = files::past(&full, runs, 0, &all);
     println!("{runs} runs made in {:.0} s: {} MiB", begin.elapsed().as_secs_f64(), bytes >> 20);
 
     let shapes = [
-        ("1 > 998 > 1", fan, 1, 1_000, 10),
+        ("1 > 998 > 1", fan, 1, 1_000, 20),
         ("chain of 1,000", chain, 1, 1_000, 2),
-        ("1,000 runs of 5", short, 1_000, 5_000, 3),
+        ("1,000 runs of 5", short, 1_000, 5_000, 6),
     ];
     let mut rates = vec![vec![vec![]; shapes.len()]; 2];
     let mut begun: [Vec<Duration>; 2] = Default::default();
@@ -79,6 +80,7 @@ pub async fn measure(dir: &Path, runs: i64, rounds: i64) {
             }
         }
     }
+    println!("starts, ms: {starts:.0?}");
     println!("{:<34} {:>12} {:>12} {:>8}", "", "empty", "past runs", "ratio");
     let print = |name: &str, empty: f64, full: f64| {
         println!("{name:<34} {empty:>12.2} {full:>12.2} {:>8.2}", full / empty);
@@ -98,4 +100,33 @@ pub async fn measure(dir: &Path, runs: i64, rounds: i64) {
     {
         print(name, median(read[place].clone()), median(read[place + 3].clone()));
     }
+}
+
+/// What it takes to remove runs that are too old where many DAGs have not run since.
+pub async fn prune(dir: &Path) {
+    let db = dir.join("biz.db");
+    let mut all = vec![shapes::chain("short", 5)];
+    let (engine, _) = serving(&db, &all).await;
+    work(&engine, all[0], 1).await;
+    drop(engine);
+    all.extend(plans::scheduled(10_000));
+    files::past(&db, 50_000, 100, &all);
+    let mut writer = Writer::open(&db, Durability::Step).expect("a database");
+    let before = (std::time::SystemTime::now() - Duration::from_secs(90 * 86_400)).into();
+    let mut pieces = vec![];
+    for _ in 0..200 {
+        let begin = Instant::now();
+        let pruned = writer.prune(before, 1_000).expect("a piece");
+        pieces.push(begin.elapsed());
+        if !pruned.more {
+            break;
+        }
+    }
+    let first = ms(pieces[0]);
+    pieces.sort_unstable();
+    let (half, last) = (latency::part(&pieces, 50), latency::part(&pieces, 100));
+    println!(
+        "10,000 DAGs, {} pieces of 1,000 rows: the first {first:.1} ms, p50 {half:.1} ms, max {last:.1} ms",
+        pieces.len()
+    );
 }
