@@ -188,13 +188,12 @@ const RUN: &str = "id, dag_id, run_id, uuid, run_type, state, version, conf, log
                    data_interval_start, data_interval_end, queued_at, start_date, end_date, \
                    idempotency_key, backfill, stopped, held";
 
-/// The runs that have not ended, also one whose state cannot be read: it is told, and not left behind. By the order
-/// of `id` itself SQLite would walk through all that have.
-const OPEN: &str = "end_date IS NULL AND state NOT IN ('success', 'failed') ORDER BY +id";
-
-/// What [`Which::Open`] asks.
+/// What [`Which::Open`] asks: also for one whose state cannot be read, which is told, and not left behind. By the order
+/// of `id` itself SQLite would walk through all that have ended.
 pub(super) fn open_sql() -> String {
-    format!("SELECT {RUN} FROM dag_run WHERE {OPEN}")
+    format!(
+        "SELECT {RUN} FROM dag_run WHERE end_date IS NULL AND state NOT IN ('success', 'failed') ORDER BY +id"
+    )
 }
 
 /// Which runs are looked for.
@@ -225,7 +224,7 @@ pub(super) fn which(connection: &Connection, which: Which) -> rusqlite::Result<V
     let micros = |at: DateTime<Utc>| at.timestamp_micros();
     match which {
         Which::Number(number) => list("id = ?", &[&number]),
-        Which::Open => list(OPEN, &[]),
+        Which::Open => connection.prepare_cached(&open_sql())?.query_map([], run_record)?.collect(),
         Which::Date(dag_id, date) => list("dag_id = ? AND logical_date = ?", &[&dag_id, &micros(date)]),
         Which::Trigger(dag_id, key) => list("dag_id = ? AND idempotency_key = ?", &[&dag_id, &key]),
         Which::Before(dag_id, date, only_scheduled) => list(
