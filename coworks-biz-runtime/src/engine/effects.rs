@@ -7,10 +7,11 @@ use chrono::SecondsFormat;
 use tokio::sync::oneshot;
 
 use super::core::Core;
-use super::host::{Outputs, RunHost};
+use super::host::RunHost;
 #[cfg(not(feature = "s3"))]
 use super::message::Message;
 use super::message::Reply;
+use super::outputs::Outputs;
 use super::{Answer, EngineError, RunHandle};
 use crate::run::{Key, RunState, State};
 use crate::store::Stored;

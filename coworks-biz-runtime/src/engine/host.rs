@@ -1,8 +1,7 @@
 //! What the tasks of the embedded engine ask for.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -11,12 +10,13 @@ use tokio::sync::oneshot;
 use super::mailbox::Post;
 use super::message::Message;
 use super::outbox::Ways;
-use super::{EngineError, Map, Refusal};
+use super::outputs::Outputs;
+use super::{EngineError, Refusal};
 use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
 use crate::run::RunState;
-use crate::store::{Blobs, LogRecord, Reader, StoreError, Stored, Writer};
+use crate::store::{Blobs, LogRecord, Reader, StoreError, Writer};
 use crate::task::{Attempt, DagRun, Host, Triggered};
 use crate::tech::Client;
 use crate::value::Json;
@@ -95,78 +95,6 @@ impl Shared {
         let value = read(&reader)?;
         self.readers.lock().unwrap_or_else(|e| e.into_inner()).push(reader);
         Ok(value)
-    }
-}
-
-/// What one task instance has pushed, by key.
-type Pushed = Box<[(Cow<'static, str>, Json)]>;
-
-/// The values of one run that are in the database and small: what the next tasks will ask for.
-#[derive(Debug, Default)]
-pub(super) struct Outputs(RwLock<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    /// By task and map index.
-    values: Map<&'static str, Map<i32, Pushed>>,
-    bytes: usize,
-}
-
-impl Kept {
-    fn remove(&mut self, task_id: &str, map_index: i32) {
-        if let Some(values) = self.values.get_mut(task_id).and_then(|of_task| of_task.remove(&map_index)) {
-            self.bytes -= bytes_of(&values);
-        }
-    }
-}
-
-fn bytes_of(values: &[(Cow<'static, str>, Json)]) -> usize {
-    values.iter().map(|(_, json)| json.as_str().len()).sum()
-}
-
-/// How much of the values of one run stays in memory; the others are in the database.
-const KEPT: usize = 64 << 20;
-
-impl Outputs {
-    pub(super) fn keep(
-        &self,
-        task_id: &'static str,
-        map_index: i32,
-        xcoms: Vec<(Cow<'static, str>, Stored)>,
-    ) {
-        let small: Pushed = xcoms
-            .into_iter()
-            .filter_map(|(key, value)| match value {
-                Stored::Inline(json) => Some((key, json)),
-                Stored::Blob(_) => None,
-            })
-            .collect();
-        let bytes = bytes_of(&small);
-        let mut kept = self.0.write().unwrap_or_else(|e| e.into_inner());
-        // An earlier value is gone, also where this one is not kept.
-        kept.remove(task_id, map_index);
-        if !small.is_empty() && kept.bytes + bytes <= KEPT {
-            kept.bytes += bytes;
-            kept.values.entry(task_id).or_default().insert(map_index, small);
-        }
-    }
-
-    /// It runs again; `None` is for all its map indexes.
-    pub(super) fn forget(&self, task_id: &str, map_index: Option<i32>) {
-        let mut kept = self.0.write().unwrap_or_else(|e| e.into_inner());
-        match map_index {
-            Some(map_index) => kept.remove(task_id, map_index),
-            None => {
-                let values = kept.values.remove(task_id).unwrap_or_default();
-                kept.bytes -= values.values().map(|values| bytes_of(values)).sum::<usize>();
-            }
-        }
-    }
-
-    pub(super) fn get(&self, task_id: &str, map_index: i32, key: &str) -> Option<Json> {
-        let kept = self.0.read().unwrap_or_else(|e| e.into_inner());
-        let xcoms = kept.values.get(task_id)?.get(&map_index)?;
-        xcoms.iter().find(|(name, _)| name == key).map(|(_, json)| json.clone())
     }
 }
 

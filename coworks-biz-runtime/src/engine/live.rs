@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::host::Outputs;
+use super::outputs::Outputs;
 use crate::dag::Task;
 use crate::run::{Command, Event, Instance, Instances, Key, Misfit, Run, Standing, Start, State, Stop};
 use crate::store::{RunRecord, TaskRecord, WaitsFor};

@@ -27,6 +27,7 @@ mod message;
 mod orders;
 mod outbox;
 mod outlook;
+mod outputs;
 mod past;
 mod refusal;
 mod services;

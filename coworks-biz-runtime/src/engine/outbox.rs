@@ -15,9 +15,10 @@ use super::alarms::Alarm;
 use super::core::Core;
 use super::effects::Effect;
 use super::hands::Errand;
-use super::host::{Outputs, RunHost, Shared};
+use super::host::{RunHost, Shared};
 use super::live::{Live, dag_run};
 use super::message::Message;
+use super::outputs::Outputs;
 use crate::config::Config;
 use crate::error::{Error, Retry};
 #[cfg(feature = "email")]

@@ -4,6 +4,7 @@
 //! are not all gone is marked, so that nothing goes on with the rest of it.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
@@ -56,7 +57,8 @@ impl Writer {
     /// Removes runs that ended before this moment, the oldest first, `at_most` so many rows of them.
     ///
     /// One transaction; where there is [more](Pruned::more), call it again. A run of which a part is
-    /// left goes on being removed by the next call. The pages that become free are used for what
+    /// left goes on being removed by the next call. While there is more, calls go on where the last one
+    /// stood; what may go since, and is older, goes once all is through. The pages that become free are used for what
     /// comes; the file keeps its size.
     pub fn prune(&mut self, before: DateTime<Utc>, at_most: usize) -> Result<Pruned, StoreError> {
         let path = self.path.clone();
@@ -64,8 +66,12 @@ impl Writer {
         let mut pruned = Pruned::default();
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(wrap)?;
-        let freed = remove(&transaction, before, at_most as u64, &mut pruned).map_err(wrap)?;
+        let from = self.pruned.unwrap_or(i64::MIN);
+        let (freed, last) =
+            remove(&transaction, from..before.timestamp_micros(), at_most as u64, &mut pruned)
+                .map_err(wrap)?;
         transaction.commit().map_err(wrap)?;
+        self.pruned = last.filter(|_| pruned.more);
         if freed.is_empty() {
             return Ok(pruned);
         }
@@ -124,22 +130,32 @@ impl Writer {
     }
 }
 
-/// Removes rows, and gives the blobs that nobody names any more.
+/// The first run that may go, of those that ended in a span, with its end.
+fn next() -> String {
+    format!(
+        "SELECT id, end_date FROM dag_run r WHERE r.end_date >= ?2 AND {MAY_GO} ORDER BY end_date LIMIT 1"
+    )
+}
+
+/// Removes rows of runs that ended in this span. Gives the blobs that nobody names any more, and the end of the
+/// last run: those before it that stay, two of each DAG, are not looked at again for each that goes.
 fn remove(
     connection: &Connection,
-    before: DateTime<Utc>,
+    ended: Range<i64>,
     at_most: u64,
     pruned: &mut Pruned,
-) -> rusqlite::Result<Vec<String>> {
+) -> rusqlite::Result<(Vec<String>, Option<i64>)> {
     let tables = of_runs(connection)?;
     let mut left = at_most;
-    let mut names = BTreeSet::new();
+    let (mut names, mut last) = (BTreeSet::new(), None);
+    let next = next();
     while left > 0 {
-        let run: Option<i64> = connection
-            .prepare_cached(&format!("SELECT id FROM dag_run r WHERE {MAY_GO} ORDER BY end_date LIMIT 1"))?
-            .query_row([before.timestamp_micros()], |row| row.get(0))
+        let run: Option<(i64, i64)> = connection
+            .prepare_cached(&next)?
+            .query_row([ended.end, last.unwrap_or(ended.start)], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let Some(run) = run else { break };
+        let Some((run, end)) = run else { break };
+        last = Some(end);
         for table in &tables {
             left -= table.remove(connection, run, left, &mut names)?;
             if left == 0 {
@@ -164,7 +180,7 @@ fn remove(
             freed.push(name);
         }
     }
-    Ok(freed)
+    Ok((freed, last))
 }
 
 fn is_named(connection: &Connection, tables: &[Table], name: &str) -> rusqlite::Result<bool> {

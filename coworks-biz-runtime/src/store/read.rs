@@ -199,6 +199,14 @@ const RUN: &str = "id, dag_id, run_id, uuid, run_type, state, version, conf, log
                    data_interval_start, data_interval_end, queued_at, start_date, end_date, \
                    idempotency_key, backfill, stopped, held";
 
+/// What [`Which::Open`] asks: also for one whose state cannot be read, which is told, and not left behind. By the order
+/// of `id` itself SQLite would walk through all that have ended.
+pub(super) fn open_sql() -> String {
+    format!(
+        "SELECT {RUN} FROM dag_run WHERE end_date IS NULL AND state NOT IN ('success', 'failed') ORDER BY +id"
+    )
+}
+
 /// Which runs are looked for.
 #[derive(Debug, Clone, Copy)]
 pub enum Which<'a> {
@@ -227,8 +235,7 @@ pub(super) fn which(connection: &Connection, which: Which) -> rusqlite::Result<V
     let micros = |at: DateTime<Utc>| at.timestamp_micros();
     match which {
         Which::Number(number) => list("id = ?", &[&number]),
-        // Also one whose state cannot be read: it is told, and not left behind.
-        Which::Open => list("end_date IS NULL AND state NOT IN ('success', 'failed') ORDER BY id", &[]),
+        Which::Open => connection.prepare_cached(&open_sql())?.query_map([], run_record)?.collect(),
         Which::Date(dag_id, date) => list("dag_id = ? AND logical_date = ?", &[&dag_id, &micros(date)]),
         Which::Trigger(dag_id, key) => list("dag_id = ? AND idempotency_key = ?", &[&dag_id, &key]),
         Which::Before(dag_id, date, only_scheduled) => list(
@@ -314,9 +321,24 @@ pub(super) fn named(
     dag_id: Option<&str>,
     run_id: &str,
 ) -> rusqlite::Result<Vec<RunRecord>> {
-    let sql =
-        format!("SELECT {RUN} FROM dag_run WHERE run_id = ?1 AND (?2 IS NULL OR dag_id = ?2) ORDER BY id");
-    connection.prepare_cached(&sql)?.query_map(params![run_id, dag_id], run_record)?.collect()
+    let mut statement = connection.prepare_cached(&named_sql(dag_id.is_some()))?;
+    match dag_id {
+        Some(dag_id) => statement.query_map([run_id, dag_id], run_record)?.collect(),
+        None => statement.query_map([run_id], run_record)?.collect(),
+    }
+}
+
+/// No index begins with the run id: where the DAG is not known, that of each is looked for, and no run is walked past.
+pub(super) fn named_sql(of_one_dag: bool) -> String {
+    match of_one_dag {
+        true => format!("SELECT {RUN} FROM dag_run WHERE run_id = ?1 AND dag_id = ?2"),
+        false => format!(
+            "WITH RECURSIVE of(name) AS
+             (SELECT min(dag_id) FROM dag_run UNION ALL
+              SELECT (SELECT min(dag_id) FROM dag_run WHERE dag_id > name) FROM of WHERE name IS NOT NULL)
+             SELECT {RUN} FROM of CROSS JOIN dag_run ON dag_id = name AND run_id = ?1 ORDER BY +id"
+        ),
+    }
 }
 
 pub(super) fn tasks(connection: &Connection, run: i64) -> rusqlite::Result<Vec<TaskRecord>> {

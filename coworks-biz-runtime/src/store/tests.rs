@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use rusqlite::StatementStatus;
 
 use super::*;
 use crate::config::Durability;
@@ -353,4 +354,29 @@ fn the_tasks_of_a_run_are_paged_through() {
     assert_eq!(page(Some(("b", 2))), [of("c", -1)]);
     assert_eq!(page(Some(("c", -1))), []);
     assert_eq!(reader.tasks(1).unwrap().len(), 5);
+}
+
+#[test]
+fn runs_that_have_ended_are_not_walked_past_for_an_open_one_or_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(&dir.path().join("biz.db")).unwrap();
+    let ended =
+        |number| RunRecord { state: RunState::Success, end_date: Some(at(number)), ..run(number, number) };
+    let mut writes: Vec<_> = (1..=500).map(|number| Write::RunMade(ended(number))).collect();
+    writes.push(Write::RunMade(run(501, 501)));
+    writes.push(Write::RunMade(RunRecord {
+        dag_id: "other".into(),
+        run_id: "manual__7".into(),
+        ..run(502, 502)
+    }));
+    writer.commit(&writes).unwrap();
+    let numbers = |runs: Vec<RunRecord>| runs.iter().map(|run| run.number).collect::<Vec<_>>();
+    assert_eq!(numbers(writer.runs(Which::Open).unwrap()), [501, 502]);
+    assert_eq!(numbers(writer.named(None, "manual__7").unwrap()), [7, 502]);
+    assert_eq!(numbers(writer.named(Some("other"), "manual__7").unwrap()), [502]);
+    assert_eq!(numbers(writer.named(Some("other"), "manual__8").unwrap()), [0; 0]);
+    for sql in [read::open_sql(), read::named_sql(false), read::named_sql(true)] {
+        let steps = writer.connection.prepare_cached(&sql).unwrap().get_status(StatementStatus::VmStep);
+        assert!((1..400).contains(&steps), "{steps} steps of SQLite's: {sql}");
+    }
 }

@@ -26,6 +26,8 @@ pub struct Writer {
     engine_id: String,
     durability: Durability,
     numbers: Numbers,
+    /// The end of the last run that was removed, where more are to be.
+    pub(super) pruned: Option<i64>,
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
     place: Place,
@@ -81,6 +83,7 @@ impl Writer {
             engine_id,
             durability,
             numbers: Numbers::default(),
+            pruned: None,
             log,
             place: Place::of(path)?,
             #[cfg(test)]

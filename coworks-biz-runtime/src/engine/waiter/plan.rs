@@ -4,6 +4,7 @@
 //! waited for in its bucket, so that is asked for where a dozen looks are due about now.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,9 +76,37 @@ pub(in crate::engine) struct Plan {
     waits: HashMap<u64, Wait>,
     of: HashMap<Who, u64>,
     buckets: BTreeMap<Arc<str>, Bucket>,
-    deadlines: BTreeSet<(Instant, u64)>,
+    deadlines: BTreeSet<(Moment, u64)>,
     budget: Budget,
+    start: Instant,
     next_id: u64,
+}
+
+/// Nanoseconds since the plan was made, and one: half as large as an [`Instant`], of which a hundred thousand waits
+/// have many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(NonZeroU64);
+
+impl Moment {
+    fn new(nanos: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(nanos))
+    }
+
+    fn of(at: Instant, start: Instant) -> Self {
+        Self::new(nanos(at.saturating_duration_since(start)))
+    }
+
+    fn instant(self, start: Instant) -> Instant {
+        start.checked_add(Duration::from_nanos(self.0.get() - 1)).unwrap_or_else(crate::clock::far_future)
+    }
+
+    fn after(self, pause: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(pause)))
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug)]
@@ -85,14 +114,14 @@ struct Wait {
     who: Who,
     bucket: Arc<str>,
     key: Arc<str>,
-    began: Instant,
+    began: Moment,
     /// How long it had waited before.
-    waited: Duration,
-    until: Instant,
+    waited: u64,
+    until: Moment,
     /// When it was last looked for, or when it began.
-    looked: Instant,
+    looked: Moment,
     /// When it is looked for next; `None` while it is asked for.
-    at: Option<Instant>,
+    at: Option<Moment>,
     /// It may have come while it was asked for.
     hinted: bool,
 }
@@ -100,9 +129,9 @@ struct Wait {
 #[derive(Debug, Default)]
 struct Bucket {
     keys: BTreeMap<Arc<str>, u64>,
-    by_time: BTreeSet<(Instant, u64)>,
+    by_time: BTreeSet<(Moment, u64)>,
     /// When the last `LIST` began that has looked at every key.
-    listed: Option<Instant>,
+    listed: Option<Moment>,
     pass: Option<Pass>,
     /// What a look at all keys costs beyond what it finds, by the last one.
     cost: f64,
@@ -129,6 +158,7 @@ impl Plan {
             buckets: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             budget: Budget::new(rate, now),
+            start: now,
             next_id: 0,
         }
     }
@@ -153,7 +183,8 @@ impl Plan {
         self.next_id += 1;
         let bucket = self.buckets.entry(Arc::clone(&name)).or_default();
         bucket.keys.insert(Arc::clone(&key), id);
-        let until = now.checked_add(left).unwrap_or_else(crate::clock::far_future);
+        let (now, waited) = (Moment::of(now, self.start), nanos(waited));
+        let until = now.after(left);
         let wait =
             Wait { who, bucket: name, key, began: now, waited, until, looked: now, at: None, hinted: false };
         self.deadlines.insert((until, id));
@@ -178,6 +209,7 @@ impl Plan {
     }
 
     fn hint_id(&mut self, id: u64, now: Instant) {
+        let now = Moment::of(now, self.start);
         let Some(wait) = self.waits.get_mut(&id) else { return };
         let Some(bucket) = self.buckets.get_mut(&wait.bucket) else { return };
         match wait.at {
@@ -193,7 +225,7 @@ impl Plan {
 
     /// Those whose time is over. Nobody waits for them any more.
     pub(in crate::engine) fn overdue(&mut self, now: Instant) -> Vec<(Who, Object)> {
-        let mut over = Vec::new();
+        let (mut over, now) = (Vec::new(), Moment::of(now, self.start));
         while let Some(&(until, id)) = self.deadlines.first()
             && until <= now
         {
@@ -225,28 +257,28 @@ impl Plan {
 
     /// When the next wait is over its time.
     pub(in crate::engine) fn next_end(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(until, _)| *until)
+        self.deadlines.first().map(|(until, _)| until.instant(self.start))
     }
 
     fn first_due(&self) -> Option<(Instant, Arc<str>)> {
-        let due = self.buckets.iter().filter_map(|(name, bucket)| Some((bucket.due()?, name)));
+        let due = self.buckets.iter().filter_map(|(name, bucket)| Some((bucket.due(self.start)?, name)));
         due.min().map(|(due, name)| (due, Arc::clone(name)))
     }
 
     /// What the question of a bucket that is due costs, which is then decided; `None` where it was due for
     /// what a `LIST` has looked for meanwhile.
     fn cost(&mut self, name: &str, now: Instant) -> Option<f64> {
-        let bucket = self.buckets.get_mut(name)?;
+        let (bucket, at) = (self.buckets.get_mut(name)?, Moment::of(now, self.start));
         let first = bucket.keys.first_key_value().map(|(first, _)| Arc::clone(first));
         // All that it was looking for is given up.
         bucket.pass.take_if(|_| first.is_none());
         if bucket.pass.is_none() {
             // What was found there long ago may be gone.
-            let known = bucket.listed.is_some_and(|listed| now < listed + NOT_LISTED);
+            let known = bucket.listed.is_some_and(|listed| at < listed.after(NOT_LISTED));
             let worth = if known { bucket.cost.max(LIST) } else { LIST }.ceil() as usize;
             let may_list = bucket.not_listed_until.is_none_or(|until| until <= now);
-            if near(bucket, &mut self.waits, now, worth) < worth || !may_list || first.is_none() {
-                return bucket.by_time.first().filter(|(at, _)| *at <= now).map(|_| 1.0);
+            if near(bucket, &mut self.waits, at, worth) < worth || !may_list || first.is_none() {
+                return bucket.by_time.first().filter(|(due, _)| *due <= at).map(|_| 1.0);
             }
             bucket.pass = Some(Pass { began: now, pages: 0, found: 0, from: first });
         }
@@ -259,7 +291,7 @@ impl Plan {
         let Some(pass) = &mut bucket.pass else {
             let (_, id) = bucket.by_time.pop_first()?;
             let wait = self.waits.get_mut(&id)?;
-            (wait.at, wait.looked) = (None, now);
+            (wait.at, wait.looked) = (None, Moment::of(now, self.start));
             return Some(Ask::Head { id, object: wait.object() });
         };
         let (first, last) = (bucket.keys.first_key_value()?.0, bucket.keys.last_key_value()?.0);
@@ -321,7 +353,7 @@ impl Plan {
                 Some(from) => pass.from = Some(from),
                 None => {
                     bucket.cost = LIST * f64::from(pass.pages) - f64::from(pass.found);
-                    bucket.listed = Some(pass.began);
+                    bucket.listed = Some(Moment::of(pass.began, self.start));
                     bucket.pass = None;
                 }
             }
@@ -372,11 +404,11 @@ impl Plan {
 
 impl Bucket {
     /// When it is asked next; `None` while a page of it is under way, or nothing is waited for.
-    fn due(&self) -> Option<Instant> {
+    fn due(&self, start: Instant) -> Option<Instant> {
         let due = match &self.pass {
             Some(Pass { from: None, .. }) => return None,
             Some(pass) => pass.began,
-            None => self.by_time.first()?.0,
+            None => self.by_time.first()?.0.instant(start),
         };
         Some(self.quiet.map_or(due, |(until, _)| due.max(until)))
     }
@@ -389,21 +421,21 @@ impl Wait {
 
     /// How far apart looks are at this moment. It follows from how long the wait has lasted, not from
     /// how often it was looked, so that a restart does not begin anew.
-    fn pause(&self, at: Instant) -> Duration {
-        let waited = self.waited + at.saturating_duration_since(self.began);
-        (waited / 8).clamp(SOONEST, LATEST)
+    fn pause(&self, at: Moment) -> Duration {
+        let waited = self.waited.saturating_add(at.0.get().saturating_sub(self.began.0.get()));
+        Duration::from_nanos(waited / 8).clamp(SOONEST, LATEST)
     }
 
     /// The next look after one: a little sooner for some than for others, so that they do not stay together.
-    fn next_look(&self, id: u64, looked: Instant) -> Instant {
+    fn next_look(&self, id: u64, looked: Moment) -> Moment {
         let spread = (id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as u32;
         let pause = self.pause(looked);
-        looked + pause - pause * spread / 160
+        looked.after(pause - pause * spread / 160)
     }
 }
 
 /// Counts, up to `enough`, how many looks are due about now. Those that a `LIST` has made meanwhile are put off.
-fn near(bucket: &mut Bucket, waits: &mut HashMap<u64, Wait>, now: Instant, enough: usize) -> usize {
+fn near(bucket: &mut Bucket, waits: &mut HashMap<u64, Wait>, now: Moment, enough: usize) -> usize {
     let mut near = Vec::new();
     while near.len() < enough
         && let Some(&(at, id)) = bucket.by_time.first()
@@ -413,7 +445,7 @@ fn near(bucket: &mut Bucket, waits: &mut HashMap<u64, Wait>, now: Instant, enoug
             continue;
         };
         // About now: a quarter of the pause earlier than it has to be.
-        if at > now + wait.pause(now) / 4 {
+        if at > now.after(wait.pause(now) / 4) {
             break;
         }
         bucket.by_time.pop_first();

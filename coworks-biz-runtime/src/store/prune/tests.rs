@@ -1,6 +1,8 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use rusqlite::StatementStatus;
+
 use super::super::tests::{at, open, run, task};
 use super::super::{LogRecord, RunRecord, RunType, Stored, Write, upkeep};
 use super::*;
@@ -143,6 +145,46 @@ fn it_goes_in_pieces_and_a_run_that_is_half_gone_is_marked() {
     }
     assert_eq!((all.runs, all.rows, left(&writer)), (2, 2 * ROWS, vec![3]));
     assert_eq!(marked, 2, "it took three pieces, of which the last took the mark along");
+}
+
+#[test]
+fn pieces_go_on_where_the_last_one_stood_and_the_next_time_begins_anew() {
+    let World { _dir, path: _, mut writer } = world();
+    let of = |dag: &str, run: RunRecord| with_rows(RunRecord { dag_id: dag.into(), ..run }, &small());
+    for (dag, run) in [("a", ended(1, 10)), ("b", ended(2, 20)), ("b", ended(3, 30)), ("b", ended(4, 40))] {
+        writer.commit(&of(dag, run)).unwrap();
+    }
+    let piece = |writer: &mut Writer| {
+        let Pruned { runs, more, .. } = writer.prune(at(OLD), ROWS as usize).unwrap();
+        (runs, more, left(writer))
+    };
+    assert_eq!(piece(&mut writer), (1, true, vec![1, 3, 4]), "the last of `a` stays");
+    // It may go from now on, and is behind.
+    writer.commit(&of("a", ended(5, 50))).unwrap();
+    assert_eq!(piece(&mut writer), (1, true, vec![1, 4, 5]));
+    assert_eq!(piece(&mut writer), (0, false, vec![1, 4, 5]));
+    assert_eq!(piece(&mut writer), (1, true, vec![4, 5]));
+    assert_eq!(piece(&mut writer), (0, false, vec![4, 5]));
+}
+
+#[test]
+fn what_stays_of_many_biz_is_not_walked_past_for_each_run_that_goes() {
+    let World { _dir, path: _, mut writer } = world();
+    for number in 1..=200 {
+        let stays = RunRecord { dag_id: format!("dag_{number}"), ..ended(number, number) };
+        writer.commit(&[Write::RunMade(stays)]).unwrap();
+    }
+    for number in 201..=400 {
+        writer.commit(&[Write::RunMade(ended(number, number))]).unwrap();
+    }
+    writer.commit(&[Write::RunMade(ended(401, 401))]).unwrap();
+    let steps = |writer: &mut Writer| {
+        // A run and its one event.
+        assert_eq!(writer.prune(at(OLD), 20).unwrap().runs, 10);
+        writer.connection.prepare_cached(&next()).unwrap().reset_status(StatementStatus::VmStep)
+    };
+    let (first, then) = (steps(&mut writer), steps(&mut writer));
+    assert!(then < first / 2, "{first} steps of SQLite's, and then {then}");
 }
 
 #[test]
