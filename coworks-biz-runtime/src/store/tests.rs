@@ -380,3 +380,50 @@ fn runs_that_have_ended_are_not_walked_past_for_an_open_one_or_a_name() {
         assert!((1..400).contains(&steps), "{steps} steps of SQLite's: {sql}");
     }
 }
+
+#[test]
+fn what_a_try_has_logged_at_its_end_is_in_the_row_of_that_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    let log = |try_number, records: &str| {
+        let piece = LogRecord { task_id: "a".into(), map_index: -1, try_number, records: records.into() };
+        Write::Log { run: 1, piece }
+    };
+    let begun = Write::Task { record: task(1, State::Running), at: at(1) };
+    writer.commit(&[Write::RunMade(run(1, 5)), begun]).unwrap();
+    let tried = task(1, State::Success).try_number;
+    writer.commit(&[log(tried, "while it ran")]).unwrap();
+    // Many at once, of which one is the end, and a piece of another try.
+    let mut writes: Vec<_> = (0..40)
+        .map(|map_index| {
+            let record = TaskRecord { task_id: "each".into(), map_index, ..task(1, State::Running) };
+            Write::Task { record, at: at(2) }
+        })
+        .collect();
+    writes.push(Write::Task { record: task(1, State::Success), at: at(3) });
+    writes.extend([log(tried, "at its end"), log(tried + 1, "of another try"), log(tried, "one more")]);
+    writer.commit(&writes).unwrap();
+    let rows: Vec<(Option<String>, String)> = writer
+        .connection
+        .prepare("SELECT state, records FROM event WHERE records IS NOT NULL ORDER BY seq")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let row = |state: Option<&str>, records: &str| (state.map(String::from), records.to_owned());
+    assert_eq!(
+        rows,
+        [
+            row(None, "while it ran"),
+            row(Some("success"), "at its end"),
+            row(None, "of another try"),
+            row(None, "one more")
+        ]
+    );
+    let reader = Reader::open(&path).unwrap();
+    let logs: Vec<_> = reader.logs(1, Some("a")).unwrap().into_iter().map(|piece| piece.records).collect();
+    assert_eq!(logs, ["while it ran", "at its end", "of another try", "one more"]);
+    assert_eq!(reader.events(1).unwrap().len(), 43, "no event more for what was logged");
+}
