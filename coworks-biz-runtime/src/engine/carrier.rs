@@ -107,7 +107,11 @@ impl Carriers {
                 others = Instant::now();
             }
         }
-        waiting.leave()
+        let given = waiting.leave();
+        if given.is_some() {
+            awake.worth_it();
+        }
+        given
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {

@@ -10,9 +10,9 @@ const LONGEST: Duration = Duration::from_micros(100);
 /// Who loses its processor for so long while it waits awake was put aside for others.
 const PUT_ASIDE: Duration = Duration::from_micros(50);
 
-/// How often nobody then waits awake: who spends its share of a busy processor on waiting gets none when it is
-/// needed.
-const ASLEEP: u64 = 300;
+/// How often nobody then waits awake, at least and at most: who spends its share of a busy processor on waiting
+/// gets none when it is needed. Each time it is twice as often, and one less for each wait that was worth it.
+const ASLEEP: (u64, u64) = (100, 20_000);
 
 /// On a machine with one processor, who waits awake keeps others from what is waited for.
 static ALONE: LazyLock<bool> =
@@ -25,11 +25,13 @@ pub(super) struct Gap {
     lately: AtomicU64,
     /// How often nobody waits awake for it from now on.
     asleep: AtomicU64,
+    /// How often that was the last time.
+    before: AtomicU64,
 }
 
 impl Default for Gap {
     fn default() -> Self {
-        Self { lately: AtomicU64::new(u64::MAX / 8), asleep: AtomicU64::new(0) }
+        Self { lately: AtomicU64::new(u64::MAX / 8), asleep: AtomicU64::new(0), before: AtomicU64::new(0) }
     }
 }
 
@@ -47,11 +49,19 @@ impl Awake<'_> {
         std::hint::spin_loop();
         let now = Instant::now();
         if now - self.looked > PUT_ASIDE {
-            self.gap.asleep.store(ASLEEP, Ordering::Relaxed);
+            let asleep = (2 * self.gap.before.load(Ordering::Relaxed)).clamp(ASLEEP.0, ASLEEP.1);
+            self.gap.before.store(asleep, Ordering::Relaxed);
+            self.gap.asleep.store(asleep, Ordering::Relaxed);
             return false;
         }
         self.looked = now;
         now < self.until
+    }
+
+    /// It has come.
+    pub(super) fn worth_it(self) {
+        let before = self.gap.before.load(Ordering::Relaxed);
+        self.gap.before.store(before.saturating_sub(1), Ordering::Relaxed);
     }
 }
 
@@ -106,9 +116,14 @@ mod tests {
         let gap = Gap::default();
         (0..20).for_each(|_| gap.note(Duration::from_micros(10)));
         let Some(mut awake) = gap.awake(None) else { return };
-        awake.looked -= PUT_ASIDE;
-        assert!(!awake.go_on());
-        assert!((0..ASLEEP).all(|_| gap.awake(None).is_none()));
-        assert!(gap.awake(None).is_some());
+        for times in [ASLEEP.0, 2 * ASLEEP.0, 4 * ASLEEP.0 - 2] {
+            awake.looked -= PUT_ASIDE;
+            assert!(!awake.go_on());
+            assert!((0..times).all(|_| gap.awake(None).is_none()), "{times}");
+            if times == 2 * ASLEEP.0 {
+                gap.awake(None).unwrap().worth_it();
+            }
+            awake = gap.awake(None).unwrap();
+        }
     }
 }

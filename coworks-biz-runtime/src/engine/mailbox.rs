@@ -86,6 +86,7 @@ impl Mailbox {
         loop {
             if let Ok((message, _)) = self.receiver.try_recv() {
                 self.gap.note(begin.elapsed());
+                awake.worth_it();
                 return Some(message);
             }
             if !awake.go_on() {
