@@ -109,6 +109,8 @@ impl Looker {
                 wanted = self.0.recv() => {
                     let Some((wanted, busy)) = wanted else { return };
                     awake = busy;
+                    // It may have slept for days.
+                    let now = clock.instant();
                     take_in(&mut plan, wanted, now);
                     while let Ok((wanted, _)) = self.0.try_recv() {
                         take_in(&mut plan, wanted, now);

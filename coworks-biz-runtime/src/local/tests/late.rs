@@ -162,3 +162,16 @@ async fn what_is_said_to_have_been_waited_for_is_read() {
     world.pass(3600).await;
     assert_eq!(world.keys().await, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_to_wait_after_an_idle_day_waits_for_its_whole_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::new(dir.path(), "async 200", vec![Fault::delay(Duration::from_secs(30))]).await;
+    let engine = world.engine();
+    world.pass(86_400).await;
+    let mut run = world.begin(&engine).await;
+    world.answer_goes_to(&run).await;
+    world.pass(50).await;
+    assert_eq!(run.ended().await.unwrap(), RunState::Success);
+    assert_eq!(world.script.received("xxxx").len(), 1, "nobody has asked a second time");
+}
