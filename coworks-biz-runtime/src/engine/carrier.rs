@@ -3,14 +3,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
 use super::gap::Gap;
-
-/// For how long at a time a thread is kept from all else that it may have to do.
-const SPIN: Duration = Duration::from_micros(30);
 
 /// How many attempts follow each other in one tokio task: it has to make room for others.
 const RELAY: usize = 16;
@@ -85,7 +81,7 @@ impl Carriers {
     pub(super) async fn carry(&self, mut work: Work, mut number: u64) {
         for _ in 0..RELAY {
             work.await;
-            match self.next(number).await {
+            match self.next(number) {
                 Some(next) => (work, number) = next,
                 None => return,
             }
@@ -94,24 +90,41 @@ impl Carriers {
     }
 
     /// What is given to the carrier of this attempt, where that comes so soon that it is worth to wait for it.
-    async fn next(&self, last: u64) -> Option<(Work, u64)> {
+    /// The thread does nothing else meanwhile: another task on it could keep what is given from its start.
+    fn next(&self, last: u64) -> Option<(Work, u64)> {
         if self.under_way.load(Ordering::Relaxed) > 0 {
             return None;
         }
         let mut awake = self.gap.awake(None)?;
-        let waiting = Waiting::enter(self, last)?;
-        let mut others = Instant::now();
-        while !self.given.load(Ordering::Acquire) && awake.go_on() {
-            if others.elapsed() >= SPIN {
-                tokio::task::yield_now().await;
-                others = Instant::now();
-            }
+        if !self.wait(last) {
+            return None;
         }
-        let given = waiting.leave();
+        while !self.given.load(Ordering::Acquire) && awake.go_on() {}
+        let given = self.leave();
         if given.is_some() {
             awake.worth_it();
         }
         given
+    }
+
+    /// The carrier of this attempt waits. `false` where another one does.
+    fn wait(&self, last: u64) -> bool {
+        let mut place = self.place();
+        let is_empty = matches!(*place, Place::Empty);
+        if is_empty {
+            *place = Place::Waiting(last);
+        }
+        is_empty
+    }
+
+    /// Who waits does so no more, and takes what was given. Called once by who waits: what is there then is its own.
+    fn leave(&self) -> Option<(Work, u64)> {
+        let mut place = self.place();
+        self.given.store(false, Ordering::Relaxed);
+        match std::mem::take(&mut *place) {
+            Place::Given(work, number) => Some((work, number)),
+            Place::Empty | Place::Waiting(_) => None,
+        }
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
@@ -119,90 +132,72 @@ impl Carriers {
     }
 }
 
-/// A carrier that waits. Where it is dropped meanwhile, with the engine, or because what was given to it is
-/// cut off, nobody waits any more.
-struct Waiting<'a>(&'a Carriers);
-
-impl<'a> Waiting<'a> {
-    /// `None` where another one waits.
-    fn enter(carriers: &'a Carriers, last: u64) -> Option<Self> {
-        let mut place = carriers.place();
-        match *place {
-            Place::Empty => {
-                *place = Place::Waiting(last);
-                Some(Self(carriers))
-            }
-            Place::Waiting(_) | Place::Given(..) => None,
-        }
-    }
-
-    /// Waits no more, and takes what was given.
-    fn leave(self) -> Option<(Work, u64)> {
-        match self.empty() {
-            Place::Given(work, number) => Some((work, number)),
-            Place::Empty | Place::Waiting(_) => None,
-        }
-    }
-
-    fn empty(&self) -> Place {
-        let mut place = self.0.place();
-        self.0.given.store(false, Ordering::Relaxed);
-        std::mem::take(&mut *place)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        drop(self.empty());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt;
     use futures_util::future::ready;
 
     use super::*;
 
-    /// One attempt has followed another at once, often.
-    fn hasty() -> Carriers {
-        let carriers = Carriers::default();
-        (0..30).for_each(|_| carriers.gap.note(Duration::from_micros(50)));
-        carriers
+    fn work() -> Work {
+        ready(()).boxed()
     }
 
     #[test]
     fn what_is_given_to_who_waits_is_carried_and_else_it_comes_back() {
-        let carriers = hasty();
-        if carriers.gap.awake(None).is_none() {
-            return; // One processor.
-        }
-        assert!(carriers.give(ready(()).boxed(), 2, 1).is_err(), "nobody waits");
-        let mut next = Box::pin(carriers.next(1));
-        assert!(next.as_mut().now_or_never().is_none());
-        assert!(carriers.give(ready(()).boxed(), 2, 7).is_err(), "another one");
-        assert!(carriers.next(5).now_or_never().is_some_and(|next| next.is_none()), "one waits at a time");
-        assert!(carriers.give(ready(()).boxed(), 2, 1).is_ok());
-        assert!(carriers.give(ready(()).boxed(), 3, 1).is_err(), "it is taken");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        assert_eq!(runtime.block_on(next).map(|(_, number)| number), Some(2));
-        // Nobody waits any more, and nobody does while something is under way.
-        assert!(carriers.give(ready(()).boxed(), 4, 2).is_err());
-        let other = carriers.count();
-        assert!(carriers.next(2).now_or_never().is_some_and(|next| next.is_none()));
-        drop(other);
-        assert!(carriers.next(2).now_or_never().is_none());
+        let carriers = Carriers::default();
+        assert!(carriers.give(work(), 2, 1).is_err(), "nobody waits");
+        assert!(carriers.wait(1));
+        assert!(carriers.give(work(), 2, 7).is_err(), "another one");
+        assert!(!carriers.wait(5), "one waits at a time");
+        assert!(carriers.give(work(), 2, 1).is_ok());
+        assert!(carriers.give(work(), 3, 1).is_err(), "it is taken");
+        assert_eq!(carriers.leave().map(|(_, number)| number), Some(2));
+        assert!(carriers.give(work(), 4, 2).is_err(), "nobody waits any more");
     }
 
     #[test]
-    fn who_waits_in_vain_goes_and_so_does_who_is_dropped() {
-        let carriers = hasty();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        assert!(runtime.block_on(carriers.next(1)).is_none());
-        let waiting = Waiting::enter(&carriers, 1).unwrap();
-        assert!(carriers.give(ready(()).boxed(), 2, 1).is_ok());
-        drop(waiting);
-        assert!(!carriers.given.load(Ordering::Relaxed));
-        assert!(Waiting::enter(&carriers, 3).is_some());
+    fn nobody_waits_while_something_is_under_way_and_who_waits_in_vain_goes() {
+        let carriers = Carriers::default();
+        // One attempt has followed another at once, often.
+        (0..30).for_each(|_| carriers.gap.note(Duration::from_micros(50)));
+        let other = carriers.count();
+        assert!(carriers.next(1).is_none());
+        drop(other);
+        assert!(carriers.next(1).is_none());
+        assert!(carriers.wait(2), "the last one has gone");
+    }
+
+    #[test]
+    fn whatever_is_given_is_carried_by_somebody() {
+        let carriers = Carriers::default();
+        let (given, carried) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for first in [1, 2] {
+                let (carriers, carried) = (&carriers, &carried);
+                scope.spawn(move || {
+                    for number in (first..1_000_000).step_by(2) {
+                        if carriers.wait(number) && carriers.leave().is_some() {
+                            carried.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            let (carriers, given) = (&carriers, &given);
+            scope.spawn(move || {
+                for _ in 0..1_000_000 {
+                    let last = match *carriers.place() {
+                        Place::Waiting(last) => last,
+                        _ => continue,
+                    };
+                    if carriers.give(work(), 0, last).is_ok() {
+                        given.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        });
+        assert_eq!(carried.into_inner(), given.into_inner());
     }
 }
