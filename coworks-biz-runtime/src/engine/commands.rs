@@ -181,7 +181,6 @@ impl Core {
             run,
             key,
             resume: resume.or_else(|| live.waits_for(key).map(|_| Resume::Interrupted)),
-            interrupted: live.instance(key).interruptions > 0,
             alone: live.instance(key).interruptions >= ALONE_AFTER,
             dag: live.dag,
             priority: options.priority_weight,

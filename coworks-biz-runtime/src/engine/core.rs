@@ -188,6 +188,8 @@ impl Core {
             self.take_over()?;
             self.look_at_all()?;
             self.alarm(self.now(), Alarm::Prune);
+        }
+        if self.mode != Mode::Orders {
             self.alarm(self.now(), Alarm::Stays);
         }
         Ok(())

@@ -89,7 +89,8 @@ impl Core {
 
     /// Tells those who wait for that, once nothing is under way.
     pub(super) fn tell_drained(&mut self) {
-        if self.slots.running() == 0 && !self.sweeps() && self.outbox.under_way == 0 {
+        let is_recorded = self.slots.behind_from(self.clock.instant()).is_none();
+        if self.slots.running() == 0 && is_recorded && !self.sweeps() && self.outbox.under_way == 0 {
             for drained in self.drained.drain(..) {
                 let _ = drained.send(());
             }

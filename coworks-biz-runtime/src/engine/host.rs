@@ -61,7 +61,7 @@ impl Shared {
             waiting: Mutex::default(),
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
-            database: config.db.clone(),
+            database: writer.path().to_owned(),
             readers: Mutex::default(),
         }
     }

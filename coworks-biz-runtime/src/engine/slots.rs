@@ -24,9 +24,7 @@ pub(super) struct Ready {
     pub(super) run: i64,
     pub(super) key: Key,
     pub(super) resume: Option<Resume>,
-    /// It was running while the process died: its row says so before anything else runs.
-    pub(super) interrupted: bool,
-    /// That was more than once, and it runs alone.
+    /// The process died more than once while it was running: it runs alone.
     pub(super) alone: bool,
     /// The DAG, by its place in the program.
     pub(super) dag: usize,
@@ -77,9 +75,7 @@ pub(super) struct Slots {
     serial: u64,
     /// Those whose rows do not say yet that they are queued, and some that have started meanwhile.
     unrecorded: VecDeque<(Place, Id)>,
-    /// Those of which that is not left for later.
-    urgent: VecDeque<(Place, Id)>,
-    /// Since when there are others.
+    /// Since when there are some, at the latest.
     behind: Option<Instant>,
     draining: bool,
 }
@@ -121,7 +117,6 @@ impl Slots {
             looked: 0,
             serial: 0,
             unrecorded: VecDeque::new(),
-            urgent: VecDeque::new(),
             behind: None,
             draining: false,
         }
@@ -133,8 +128,7 @@ impl Slots {
         self.serial += 1;
         self.waiting.insert(ready.id(), (ready, place));
         self.lines.insert(place, ready.id(), ready.limits());
-        let unrecorded = if ready.interrupted { &mut self.urgent } else { &mut self.unrecorded };
-        unrecorded.push_back((place, ready.id()));
+        self.unrecorded.push_back((place, ready.id()));
     }
 
     /// The next to start, which then has its slot.
@@ -349,7 +343,7 @@ impl Slots {
         let mut new = Vec::new();
         while self.behind_from(at).is_some_and(|from| from <= at)
             && new.len() < limit
-            && let Some((_, id)) = self.urgent.pop_front().or_else(|| self.unrecorded.pop_front())
+            && let Some((_, id)) = self.unrecorded.pop_front()
         {
             new.extend(self.waiting.get(&id).map(|(ready, _)| *ready));
         }
@@ -359,20 +353,15 @@ impl Slots {
     /// From when on there are some to [record](Self::record), unless they have started before; asked now.
     pub(super) fn behind_from(&mut self, at: Instant) -> Option<Instant> {
         let waits = |(place, id): &(Place, Id)| self.waiting.get(id).is_some_and(|(_, is)| is == place);
-        while self.urgent.front().is_some_and(|first| !waits(first)) {
-            self.urgent.pop_front();
-        }
         while self.unrecorded.front().is_some_and(|first| !waits(first)) {
             self.unrecorded.pop_front();
         }
-        if !self.urgent.is_empty() || (self.draining && !self.unrecorded.is_empty()) {
-            return Some(at);
+        if self.unrecorded.is_empty() {
+            self.behind = None;
+            return None;
         }
-        match self.unrecorded.is_empty() {
-            true => self.behind = None,
-            false => return Some(*self.behind.get_or_insert(at) + SOON),
-        }
-        None
+        // What a process that stops leaves behind is not left for later.
+        Some(if self.draining { at } else { *self.behind.get_or_insert(at) + SOON })
     }
 
     /// Starts nothing more from now on.
@@ -413,7 +402,6 @@ mod tests {
             run: 1,
             key: Key::plain(task),
             resume: None,
-            interrupted: false,
             alone: false,
             dag: 0,
             priority: 1,
@@ -452,16 +440,13 @@ mod tests {
     }
 
     #[test]
-    fn that_a_process_died_is_recorded_at_once() {
+    fn what_a_process_that_stops_leaves_behind_is_recorded_at_once() {
         let mut slots = slots(1);
-        slots.push(ready(1));
-        slots.push(Ready { interrupted: true, ..ready(2) });
-        slots.push(ready(3));
+        (1..=3).for_each(|task| slots.push(ready(task)));
         assert_eq!(started(&mut slots), [1]);
-        assert_eq!(tasks(&slots.record(9, Instant::now())), [2]);
-        // So is what a process that stops leaves behind.
+        assert_eq!(slots.record(9, Instant::now()), []);
         slots.drain();
-        assert_eq!(tasks(&slots.record(9, Instant::now())), [3]);
+        assert_eq!(tasks(&slots.record(9, Instant::now())), [2, 3]);
     }
 
     #[test]
@@ -597,7 +582,6 @@ mod tests {
                     pool: [None, Some(0), Some(1)][random(3) as usize],
                     of_run: Some(2).filter(|_| random(2) == 0),
                     of_task: Some(2).filter(|_| random(2) == 0),
-                    interrupted: random(20) == 0,
                     alone: random(20) == 0,
                     resume: None,
                     claim: None,

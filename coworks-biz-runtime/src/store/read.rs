@@ -89,7 +89,7 @@ impl Reader {
 
     /// The task instances of a run, in the order of their ids.
     pub fn tasks(&self, run: i64) -> Result<Vec<TaskRecord>, StoreError> {
-        tasks(&self.connection, run).map_err(|source| self.wrap(source))
+        self.snapshot(|connection| tasks(connection, run))
     }
 
     /// No more than `limit` task instances of a run, in the order of their ids: those behind this one, from the
@@ -100,7 +100,7 @@ impl Reader {
         after: Option<(&str, i32)>,
         limit: u32,
     ) -> Result<Vec<TaskRecord>, StoreError> {
-        tasks_after(&self.connection, run, after, limit).map_err(|source| self.wrap(source))
+        self.snapshot(|connection| tasks_after(connection, run, after, limit))
     }
 
     /// Every XCom of a run: task, map index, key, value.
@@ -110,25 +110,22 @@ impl Reader {
             params![run],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )?;
-        rows.into_iter()
-            .map(|(task, map, key, value, blob)| Ok((task, map, key, self.blobs.load(value, blob)?)))
-            .collect()
+        let load = |(task, map, key, value, blob)| {
+            let value = self.load(run, value, blob).transpose()?;
+            Some(value.map(|value| (task, map, key, value)))
+        };
+        rows.into_iter().filter_map(load).collect()
     }
 
     /// One XCom of a run.
     pub fn xcom(&self, run: i64, task: &str, map_index: i32, key: &str) -> Result<Option<Json>, StoreError> {
-        self.connection
-            .prepare_cached(
-                "SELECT value, blob FROM xcom WHERE run = ? AND task_id = ? AND map_index = ? AND key = ?",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_row(params![run, task, map_index, key], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()
-            })
-            .map_err(|source| self.wrap(source))?
-            .map(|(value, blob)| self.blobs.load(value, blob))
-            .transpose()
+        let found = self.list(
+            "SELECT value, blob FROM xcom WHERE run = ? AND task_id = ? AND map_index = ? AND key = ?",
+            params![run, task, map_index, key],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let found = found.into_iter().next();
+        found.map_or(Ok(None), |(value, blob)| self.load(run, value, blob))
     }
 
     /// What the instances of a mapped task have pushed under `key`, by their map indexes: one for
@@ -140,23 +137,27 @@ impl Reader {
         task: &str,
         key: &str,
     ) -> Result<Vec<Option<Json>>, StoreError> {
-        let items = self.list(
-            "SELECT outcome FROM task_instance
-             WHERE run = ? AND task_id = ? AND map_index = -1 AND state = 'success'",
-            params![run, list],
-            |row| row.get::<_, Option<u32>>(0),
-        )?;
-        let outcome = items.into_iter().flatten().next();
-        let items = items_of(&self.connection, run, list, outcome).map_err(|source| self.wrap(source))?;
+        let (items, rows) = self.snapshot(|connection| {
+            let outcome: Option<Option<u32>> = connection
+                .prepare_cached(
+                    "SELECT outcome FROM task_instance
+                     WHERE run = ? AND task_id = ? AND map_index = -1 AND state = 'success'",
+                )?
+                .query_row(params![run, list], |row| row.get(0))
+                .optional()?;
+            let items = items_of(connection, run, list, outcome.flatten())?;
+            let rows: Vec<(u32, _, _)> = connection
+                .prepare_cached(
+                    "SELECT map_index, value, blob FROM xcom
+                     WHERE run = ? AND task_id = ? AND map_index >= 0 AND map_index < ? AND key = ?",
+                )?
+                .query_map(params![run, task, items, key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<_, _>>()?;
+            Ok((items, rows))
+        })?;
         let mut values = vec![None; items as usize];
-        let rows: Vec<(u32, _, _)> = self.list(
-            "SELECT map_index, value, blob FROM xcom
-             WHERE run = ? AND task_id = ? AND map_index >= 0 AND map_index < ? AND key = ?",
-            params![run, task, items, key],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )?;
         for (index, value, blob) in rows {
-            values[index as usize] = Some(self.blobs.load(value, blob)?);
+            values[index as usize] = self.load(run, value, blob)?;
         }
         Ok(values)
     }
@@ -176,6 +177,35 @@ impl Reader {
             self.connection.prepare_cached(sql)?.query_map(params, record)?.collect()
         };
         list().map_err(|source| self.wrap(source))
+    }
+
+    /// What several statements tell of one moment, beside whoever writes.
+    fn snapshot<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let read = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            let told = read(&transaction)?;
+            transaction.commit()?;
+            Ok(told)
+        };
+        read().map_err(|source| self.wrap(source))
+    }
+
+    /// The value of a row that was read; `None` where row and file have been removed since.
+    fn load(
+        &self,
+        run: i64,
+        inline: Option<String>,
+        blob: Option<String>,
+    ) -> Result<Option<Json>, StoreError> {
+        let missing = match self.blobs.load(inline, blob.clone()) {
+            Ok(value) => return Ok(Some(value)),
+            Err(missing) => missing,
+        };
+        let sql = "SELECT 1 FROM xcom WHERE run = ? AND blob = ? LIMIT 1";
+        match self.list(sql, params![run, blob], |_| Ok(()))?.is_empty() {
+            true => Ok(None),
+            false => Err(missing),
+        }
     }
 
     fn wrap(&self, source: rusqlite::Error) -> StoreError {

@@ -218,6 +218,9 @@ fn bind_task(row: &mut Row, record: &TaskRecord) -> rusqlite::Result<()> {
     row.put(record.outcome)
 }
 
+/// As many runs are not under way at once: the numbers of others are read again.
+const REMEMBERED: usize = 100_000;
+
 /// The numbers that events get: they count up in each run.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
@@ -252,6 +255,10 @@ impl Numbers {
     pub(super) fn keep(&mut self) {
         for run in self.ended.drain(..) {
             self.last.remove(&run);
+        }
+        // Something may be said of a run after its end, and would be kept for ever.
+        if self.last.len() > REMEMBERED {
+            self.last.clear();
         }
     }
 

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use rusqlite::StatementStatus;
@@ -6,7 +7,7 @@ use rusqlite::StatementStatus;
 use super::*;
 use crate::config::Durability;
 use crate::run::{RunState, State};
-use crate::value::{Json, Object};
+use crate::value::{Json, Object, RETURN_VALUE};
 
 pub(super) fn open(path: &Path) -> Result<Writer, StoreError> {
     Writer::open(path, Durability::Step)
@@ -426,4 +427,61 @@ fn what_a_try_has_logged_at_its_end_is_in_the_row_of_that_end() {
     let logs: Vec<_> = reader.logs(1, Some("a")).unwrap().into_iter().map(|piece| piece.records).collect();
     assert_eq!(logs, ["while it ran", "at its end", "of another try", "one more"]);
     assert_eq!(reader.events(1).unwrap().len(), 43, "no event more for what was logged");
+}
+
+#[test]
+fn what_is_cleared_while_it_is_read_is_not_taken_to_be_damaged() {
+    const ITEMS: u32 = 1200;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    let large = Json::encode(&"x".repeat(100_000)).unwrap();
+    let xcom = |map_index, value| Write::XCom {
+        run: 1,
+        task_id: "a".into(),
+        map_index,
+        key: RETURN_VALUE.into(),
+        value,
+    };
+    let list =
+        |outcome| Write::Task { record: TaskRecord { outcome, ..task(1, State::Success) }, at: at(10) };
+    writer.commit(&[Write::RunMade(run(1, 5)), list(None)]).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let reader = Reader::open(&path).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                reader.tasks(1).unwrap();
+                reader.xcoms(1).unwrap();
+                reader.xcom(1, "a", -1, RETURN_VALUE).unwrap();
+                let items = reader.mapped_xcoms(1, "a", "a", RETURN_VALUE).unwrap();
+                assert!(items.is_empty() || items.len() == ITEMS as usize && items[0].is_some());
+            }
+        });
+        for _ in 0..50 {
+            let stored = writer.blobs().store(&large).unwrap();
+            let Stored::Blob(name) = &stored else { panic!("it is large") };
+            let blob = writer.blobs().dir().join(name);
+            let mut writes = vec![xcom(-1, stored.clone())];
+            writes.extend((0..ITEMS as i32).map(|index| xcom(index, Stored::Inline(Json::from_stored("7")))));
+            writes.push(list(Some(ITEMS)));
+            writer.commit(&writes).unwrap();
+            let forget = Write::Forget { run: 1, task_id: "a".into(), map_index: None };
+            writer.commit(&[forget, list(None)]).unwrap();
+            std::fs::remove_file(blob).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_relative_path_is_that_of_the_directory_in_which_it_was_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = std::env::current_dir().unwrap();
+    let mut relative: std::path::PathBuf = here.ancestors().skip(1).map(|_| "..").collect();
+    relative.push(dir.path().strip_prefix("/").unwrap());
+    relative.push("biz.db");
+    let writer = open(&relative).unwrap();
+    assert!(relative.is_relative() && writer.path().is_absolute() && writer.blobs().dir().is_absolute());
+    writer.stays().unwrap();
 }

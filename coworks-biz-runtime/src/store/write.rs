@@ -44,6 +44,8 @@ impl Writer {
     /// database of this program's or is of a newer version; such a file is
     /// left as it is.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        // What a task sets as its current directory is not to move large values, nor to make the file seem gone.
+        let path = &std::path::absolute(path).map_err(|source| StoreError::io(path, path, source))?;
         let wrap = |source| StoreError::of(path, source);
         make(parent(path)).map_err(|source| StoreError::io(path, parent(path), source))?;
         schema::refuse_foreign(path)?;
@@ -219,6 +221,11 @@ impl Writer {
     /// Whom there is still something to tell.
     pub fn notices(&self) -> Result<Vec<NoticeRecord>, StoreError> {
         read::notices(&self.connection).map_err(|source| self.wrap(source))
+    }
+
+    /// Where the file is, whatever the current directory is by now.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The task instances of a run.

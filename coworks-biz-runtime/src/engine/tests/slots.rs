@@ -31,7 +31,6 @@ fn call(number: i32) -> Ready {
         run: 1,
         key: Key { task: 0, map_index: number },
         resume: None,
-        interrupted: false,
         alone: false,
         dag: 0,
         priority: 1,
@@ -198,7 +197,6 @@ fn everybody_starts_in_the_end_and_no_place_is_lost() {
                 priority: random(3) as i32,
                 pool: Some(0).filter(|_| random(4) == 0),
                 of_task: Some(3).filter(|_| random(4) == 0),
-                interrupted: false,
                 alone: random(20) == 0,
                 claim,
                 ..call(number)
