@@ -1,8 +1,11 @@
 //! What carries attempts: a tokio task for each, or the one of an attempt that has just ended.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
 
 use futures_util::future::BoxFuture;
 
@@ -14,8 +17,8 @@ const RELAY: usize = 16;
 /// An attempt from its start to the message of its end.
 pub(super) type Work = BoxFuture<'static, ()>;
 
-/// Where a carrier whose attempt has ended waits for a moment, awake: where one attempt follows another at
-/// once, falling asleep and being woken takes longer than waiting. While others are under way nobody does.
+/// Where the carrier of the last attempt waits for the next one: falling asleep and being woken takes longer than
+/// most commits. So it is woken before there is something for it, and waits awake where that comes in a moment.
 #[derive(Debug, Default)]
 pub(super) struct Carriers {
     /// How soon after the end of an attempt another one starts.
@@ -31,18 +34,18 @@ pub(super) struct Carriers {
 enum Place {
     #[default]
     Empty,
-    /// The carrier of the attempt of this number waits.
-    Waiting(u64),
-    /// The attempt of this number is given to it.
-    Given(Work, u64),
+    /// The carrier of the attempt of this number waits; asleep, where it can be woken.
+    Waiting(u64, Option<Waker>),
+    /// This attempt of another number is given to it.
+    Given(u64, (Work, u64)),
 }
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("Empty"),
-            Self::Waiting(last) => f.debug_tuple("Waiting").field(last).finish(),
-            Self::Given(_, number) => f.debug_tuple("Given").field(number).finish(),
+            Self::Waiting(last, waker) => f.debug_tuple("Waiting").field(last).field(waker).finish(),
+            Self::Given(last, (_, number)) => f.debug_tuple("Given").field(last).field(number).finish(),
         }
     }
 }
@@ -67,21 +70,40 @@ impl Carriers {
     /// Gives an attempt to the carrier of the `last` one, which has ended. Back where it does not wait.
     pub(super) fn give(&self, work: Work, number: u64, last: u64) -> Result<(), Work> {
         let mut place = self.place();
-        match *place {
-            Place::Waiting(waits) if waits == last => {
-                *place = Place::Given(work, number);
+        match &mut *place {
+            Place::Waiting(waits, waker) if *waits == last => {
+                let waker = waker.take();
+                *place = Place::Given(last, (work, number));
                 self.given.store(true, Ordering::Release);
+                drop(place);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
                 Ok(())
             }
             _ => Err(work),
         }
     }
 
-    /// Carries an attempt, and those that follow it at once.
+    /// Something is about to be given to the carrier of the `last` one.
+    pub(super) fn rouse(&self, last: u64) {
+        if !self.gap.is_soon() {
+            return;
+        }
+        let waker = match &mut *self.place() {
+            Place::Waiting(waits, waker) if *waits == last => waker.take(),
+            _ => None,
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Carries an attempt, and those that follow it.
     pub(super) async fn carry(&self, mut work: Work, mut number: u64) {
         for _ in 0..RELAY {
             work.await;
-            match self.next(number) {
+            match self.next(number).await {
                 Some(next) => (work, number) = next,
                 None => return,
             }
@@ -89,46 +111,90 @@ impl Carriers {
         work.await;
     }
 
-    /// What is given to the carrier of this attempt, where that comes so soon that it is worth to wait for it.
-    /// The thread does nothing else meanwhile: another task on it could keep what is given from its start.
-    fn next(&self, last: u64) -> Option<(Work, u64)> {
+    /// What is given to the carrier of this attempt; `None` where another one waits for that.
+    async fn next(&self, last: u64) -> Option<(Work, u64)> {
         if self.under_way.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        let mut awake = self.gap.awake(None)?;
-        if !self.wait(last) {
-            return None;
-        }
-        while !self.given.load(Ordering::Acquire) && awake.go_on() {}
-        let given = self.leave();
-        if given.is_some() {
+        let waiting = Waiting::enter(self, last)?;
+        let mut roused = false;
+        poll_fn(|context| {
+            self.stay_awake(roused);
+            // Who is woken is either given something, or told that it will not be long.
+            roused = true;
+            waiting.take(context.waker())
+        })
+        .await
+    }
+
+    /// Waits awake for what comes in a moment. The thread does nothing else meanwhile: another task on it
+    /// could keep what is given from its start.
+    fn stay_awake(&self, roused: bool) {
+        let is_given = || self.given.load(Ordering::Acquire);
+        let awake = if roused { self.gap.roused() } else { self.gap.awake(None) };
+        let Some(mut awake) = awake.filter(|_| !is_given()) else { return };
+        while !is_given() && awake.go_on() {}
+        if is_given() {
             awake.worth_it();
-        }
-        given
-    }
-
-    /// The carrier of this attempt waits. `false` where another one does.
-    fn wait(&self, last: u64) -> bool {
-        let mut place = self.place();
-        let is_empty = matches!(*place, Place::Empty);
-        if is_empty {
-            *place = Place::Waiting(last);
-        }
-        is_empty
-    }
-
-    /// Who waits does so no more, and takes what was given. Called once by who waits: what is there then is its own.
-    fn leave(&self) -> Option<(Work, u64)> {
-        let mut place = self.place();
-        self.given.store(false, Ordering::Relaxed);
-        match std::mem::take(&mut *place) {
-            Place::Given(work, number) => Some((work, number)),
-            Place::Empty | Place::Waiting(_) => None,
         }
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+/// The carrier of an attempt that waits for the next one. Where it is dropped, with the engine, nobody does any more.
+struct Waiting<'a> {
+    carriers: &'a Carriers,
+    last: u64,
+}
+
+impl<'a> Waiting<'a> {
+    /// In the place of another one that waits; `None` where that was given something.
+    fn enter(carriers: &'a Carriers, last: u64) -> Option<Self> {
+        let before = {
+            let mut place = carriers.place();
+            if matches!(*place, Place::Given(..)) {
+                return None;
+            }
+            mem::replace(&mut *place, Place::Waiting(last, None))
+        };
+        // It finds out that it waits no more.
+        if let Place::Waiting(_, Some(waker)) = before {
+            waker.wake();
+        }
+        Some(Self { carriers, last })
+    }
+
+    /// What was given; `None` where another one waits in its place.
+    fn take(&self, waker: &Waker) -> Poll<Option<(Work, u64)>> {
+        let mut place = self.carriers.place();
+        match mem::take(&mut *place) {
+            Place::Given(last, given) if last == self.last => {
+                self.carriers.given.store(false, Ordering::Relaxed);
+                Poll::Ready(Some(given))
+            }
+            Place::Waiting(last, _) if last == self.last => {
+                *place = Place::Waiting(last, Some(waker.clone()));
+                Poll::Pending
+            }
+            others => {
+                *place = others;
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut place = self.carriers.place();
+        if let Place::Waiting(last, _) | Place::Given(last, _) = *place
+            && last == self.last
+        {
+            self.carriers.given.store(false, Ordering::Relaxed);
+            *place = Place::Empty;
+        }
     }
 }
 
@@ -145,59 +211,63 @@ mod tests {
         ready(()).boxed()
     }
 
+    fn number(next: Option<Option<(Work, u64)>>) -> Option<Option<u64>> {
+        next.map(|next| next.map(|(_, number)| number))
+    }
+
     #[test]
     fn what_is_given_to_who_waits_is_carried_and_else_it_comes_back() {
         let carriers = Carriers::default();
         assert!(carriers.give(work(), 2, 1).is_err(), "nobody waits");
-        assert!(carriers.wait(1));
+        let mut next = Box::pin(carriers.next(1));
+        assert!(next.as_mut().now_or_never().is_none());
         assert!(carriers.give(work(), 2, 7).is_err(), "another one");
-        assert!(!carriers.wait(5), "one waits at a time");
         assert!(carriers.give(work(), 2, 1).is_ok());
-        assert!(carriers.give(work(), 3, 1).is_err(), "it is taken");
-        assert_eq!(carriers.leave().map(|(_, number)| number), Some(2));
+        assert!(carriers.give(work(), 3, 1).is_err(), "it has something");
+        assert_eq!(number(carriers.next(5).now_or_never()), Some(None), "and has not taken it yet");
+        assert_eq!(number(next.now_or_never()), Some(Some(2)));
         assert!(carriers.give(work(), 4, 2).is_err(), "nobody waits any more");
     }
 
     #[test]
-    fn nobody_waits_while_something_is_under_way_and_who_waits_in_vain_goes() {
+    fn the_last_one_waits_and_nobody_does_while_something_is_under_way() {
         let carriers = Carriers::default();
-        // One attempt has followed another at once, often.
-        (0..30).for_each(|_| carriers.gap.note(Duration::from_micros(50)));
         let other = carriers.count();
-        assert!(carriers.next(1).is_none());
+        assert_eq!(number(carriers.next(1).now_or_never()), Some(None));
         drop(other);
-        assert!(carriers.next(1).is_none());
-        assert!(carriers.wait(2), "the last one has gone");
+        let mut first = Box::pin(carriers.next(1));
+        assert!(first.as_mut().now_or_never().is_none());
+        let second = Box::pin(carriers.next(2));
+        let mut second = second;
+        assert!(second.as_mut().now_or_never().is_none());
+        assert_eq!(number(first.now_or_never()), Some(None));
+        assert!(carriers.give(work(), 3, 1).is_err());
+        assert!(carriers.give(work(), 3, 2).is_ok());
+        drop(second);
+        assert!(!carriers.given.load(Ordering::Relaxed) && carriers.give(work(), 4, 2).is_err());
     }
 
     #[test]
-    fn whatever_is_given_is_carried_by_somebody() {
-        let carriers = Carriers::default();
-        let (given, carried) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for first in [1, 2] {
-                let (carriers, carried) = (&carriers, &carried);
-                scope.spawn(move || {
-                    for number in (first..1_000_000).step_by(2) {
-                        if carriers.wait(number) && carriers.leave().is_some() {
-                            carried.fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
-                });
+    fn who_sleeps_is_roused_and_woken_for_what_is_given() {
+        let carriers = Arc::new(Carriers::default());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let (sender, ends) = std::sync::mpsc::channel();
+        let carried = |number: u64| {
+            let sender = sender.clone();
+            async move { sender.send(number).unwrap() }.boxed()
+        };
+        let mut last = 0;
+        for number in 1..=20_000 {
+            if number % 3 == 0 {
+                carriers.rouse(last);
             }
-            let (carriers, given) = (&carriers, &given);
-            scope.spawn(move || {
-                for _ in 0..1_000_000 {
-                    let last = match *carriers.place() {
-                        Place::Waiting(last) => last,
-                        _ => continue,
-                    };
-                    if carriers.give(work(), 0, last).is_ok() {
-                        given.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        });
-        assert_eq!(carried.into_inner(), given.into_inner());
+            if let Err(work) = carriers.give(carried(number), number, last) {
+                let carriers = Arc::clone(&carriers);
+                runtime.spawn(async move { carriers.carry(work, number).await });
+            }
+            assert_eq!(ends.recv().unwrap(), number);
+            carriers.gap.note(Duration::from_micros(number % 150));
+            last = number;
+        }
     }
 }

@@ -265,7 +265,13 @@ impl Core {
     pub(super) fn commit(&mut self, mailbox: &mut Mailbox) -> Result<bool, StoreError> {
         while !self.writes.is_empty() {
             let begin = Instant::now();
-            match self.writer.commit(&self.writes) {
+            let starts = self.effects.iter().any(|effect| matches!(effect, Effect::Start { .. }));
+            let meanwhile = || {
+                if starts {
+                    self.hands.soon();
+                }
+            };
+            match self.writer.commit_and(&self.writes, meanwhile) {
                 Ok(()) => {
                     self.slow = begin.elapsed() > SLOW;
                     self.writes.clear();

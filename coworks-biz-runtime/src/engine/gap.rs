@@ -7,6 +7,12 @@ use std::time::{Duration, Instant};
 /// Nobody stays awake for longer. To be woken costs a thread some tens of microseconds.
 const LONGEST: Duration = Duration::from_micros(100);
 
+/// To be woken for what comes so soon, a moment before it does, is worth it.
+const SOON: Duration = Duration::from_micros(200);
+
+/// What is as late as this is not to be waited for, however much later it is.
+const LATE: Duration = Duration::from_micros(250);
+
 /// Who loses its processor for so long while it waits awake was put aside for others.
 const PUT_ASIDE: Duration = Duration::from_micros(50);
 
@@ -68,8 +74,8 @@ impl Awake<'_> {
 impl Gap {
     /// It has come, after so long.
     pub(super) fn note(&self, took: Duration) {
-        let took = took.min(2 * LONGEST).as_nanos() as u64;
-        let lately = self.lately.load(Ordering::Relaxed).min(2 * LONGEST.as_nanos() as u64);
+        let took = took.min(LATE).as_nanos() as u64;
+        let lately = self.lately.load(Ordering::Relaxed).min(LATE.as_nanos() as u64);
         // One that was late does not count for much, nor does one that was early.
         self.lately.store((3 * lately + took) / 4, Ordering::Relaxed);
     }
@@ -77,17 +83,32 @@ impl Gap {
     /// Stays awake, no longer than `at_most`; `None` where it is not worth it.
     pub(super) fn awake(&self, at_most: Option<Duration>) -> Option<Awake<'_>> {
         let lately = Duration::from_nanos(self.lately.load(Ordering::Relaxed));
-        if lately >= LONGEST || *ALONE {
-            return None;
-        }
+        let is_worth_it = lately < LONGEST && self.may();
+        is_worth_it.then(|| self.start(at_most.unwrap_or(LONGEST).min(lately * 2)))
+    }
+
+    /// Whether it comes so soon that it is worth to be [roused](Self::roused) for it.
+    pub(super) fn is_soon(&self) -> bool {
+        let lately = Duration::from_nanos(self.lately.load(Ordering::Relaxed));
+        lately < SOON && self.may()
+    }
+
+    /// Stays awake, for what is said to come in a moment.
+    pub(super) fn roused(&self) -> Option<Awake<'_>> {
+        let is_asleep = self.asleep.load(Ordering::Relaxed) > 0;
+        (!is_asleep && !*ALONE).then(|| self.start(LONGEST))
+    }
+
+    /// Whether somebody may wait awake.
+    fn may(&self) -> bool {
         let asleep = self.asleep.load(Ordering::Relaxed);
-        if asleep > 0 {
-            self.asleep.store(asleep - 1, Ordering::Relaxed);
-            return None;
-        }
+        self.asleep.store(asleep.saturating_sub(1), Ordering::Relaxed);
+        asleep == 0 && !*ALONE
+    }
+
+    fn start(&self, at_most: Duration) -> Awake<'_> {
         let looked = Instant::now();
-        let awake = at_most.unwrap_or(LONGEST).min(lately * 2);
-        Some(Awake { gap: self, until: looked + awake, looked })
+        Awake { gap: self, until: looked + at_most, looked }
     }
 }
 

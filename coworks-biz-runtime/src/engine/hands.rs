@@ -39,6 +39,9 @@ pub(super) trait Hands: Send {
     /// Begins an attempt of this number.
     fn begin(&mut self, number: u64, what: Attempt, host: RunHost) -> Option<AbortHandle>;
 
+    /// Attempts begin as soon as the disk has what was written.
+    fn soon(&self) {}
+
     /// The attempt of this number has ended, and no other one is under way.
     fn rest(&mut self, number: u64, handle: Option<AbortHandle>);
 
@@ -124,6 +127,12 @@ impl Hands for Tokio {
             drop(busy);
         };
         Some(self.carry(work.boxed(), number))
+    }
+
+    fn soon(&self) {
+        if let Some((last, ..)) = self.last {
+            self.carriers.rouse(last);
+        }
     }
 
     fn rest(&mut self, number: u64, handle: Option<AbortHandle>) {

@@ -121,6 +121,11 @@ impl Writer {
     /// After a sync that has failed nobody knows what is on the disk: that is no full disk that can be
     /// waited out, and a later process finds out.
     pub fn commit(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        self.commit_and(writes, || {})
+    }
+
+    /// The same, and does something else just before it waits for the disk, where it does.
+    pub fn commit_and(&mut self, writes: &[Write], meanwhile: impl FnOnce()) -> Result<(), StoreError> {
         let wrap = StoreError::of;
         // A run that is acknowledged must be found again.
         if writes.iter().any(|write| matches!(write, Write::RunMade(_))) {
@@ -132,6 +137,7 @@ impl Writer {
         }
         self.numbers.keep();
         if writes.iter().any(|write| self.must_sync(write)) {
+            meanwhile();
             self.sync()?;
         }
         Ok(())
