@@ -14,7 +14,7 @@ use crate::engine::alarms::Alarm;
 use crate::engine::live::Live;
 use crate::run::{InstanceName, Key, RunState, State};
 use crate::schedule::Timetable;
-use crate::store::{Reader, RunRecord, TaskRecord, WaitsFor};
+use crate::store::{Reader, RunRecord, WaitsFor};
 use crate::task::Body;
 
 impl Simulation {
@@ -89,7 +89,7 @@ impl Simulation {
                 let ready = waiting.contains(&(number, key)) && memory.state == Some(State::Queued);
                 match self.ledger.tasks.get(&name) {
                     _ if ready => {}
-                    Some(row) => must!(same(row, &memory), "in memory {memory:?}, in the row {row:?}"),
+                    Some(row) => must!(*row == memory, "in memory {memory:?}, in the row {row:?}"),
                     None => must!(memory.state.is_none(), "{name:?} is {:?}, and has no row", memory.state),
                 }
             }
@@ -368,9 +368,4 @@ impl Simulation {
 fn keys(live: &Live) -> Vec<Key> {
     let tasks = 0..live.definition.dag.tasks.len() as u32;
     tasks.flat_map(|task| live.run.instances().keys(task)).collect()
-}
-
-/// Whether a row says what memory says.
-fn same(row: &TaskRecord, memory: &TaskRecord) -> bool {
-    row == memory
 }

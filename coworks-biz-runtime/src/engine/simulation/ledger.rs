@@ -346,7 +346,7 @@ impl Ledger {
                 "{in_run} of run {} run at once",
                 task.run
             );
-            let of_task = count(tasks.entry((dag.dag_id, index_name(task))).or_default());
+            let of_task = count(tasks.entry((dag.dag_id, &*task.task_id)).or_default());
             must!(
                 options.max_active_tis_per_dag.is_none_or(|limit| of_task <= limit as usize),
                 "{of_task} of `{}` run at once",
@@ -375,10 +375,6 @@ impl Ledger {
         };
         [last(true), last(false)]
     }
-}
-
-fn index_name(task: &TaskRecord) -> &str {
-    &task.task_id
 }
 
 fn nothing(of: &TaskRecord) -> TaskRecord {

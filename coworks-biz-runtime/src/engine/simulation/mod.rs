@@ -5,8 +5,11 @@
 
 mod attempts;
 mod checks;
+mod commit;
+mod death;
 mod drive;
 mod hands;
+mod happen;
 mod ledger;
 mod machine;
 mod operator;
@@ -29,7 +32,8 @@ const REGRESSIONS: &[u64] = &[15, 73, 273, 401, 407, 66, 91];
 const SEEDS: u64 = 1000;
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, and is to be a number")))
 }
 
 /// The story of a seed, or what has broken, and how to see it again.
@@ -48,7 +52,7 @@ fn story(seed: u64) -> Result<Story, String> {
 /// Takes so many seeds, on as many threads as there are; tells the first failures and the sum of all.
 fn take(from: u64, count: u64) -> (Vec<String>, Vec<Story>) {
     let next = AtomicU64::new(from);
-    let most = if number("COWORKS_BIZ_KEEP_GOING").is_some() { usize::MAX } else { 3 };
+    let most = if std::env::var_os("COWORKS_BIZ_KEEP_GOING").is_some() { usize::MAX } else { 3 };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
         let (mut failed, mut told) = (Vec::new(), Vec::new());

@@ -1,0 +1,102 @@
+//! How a process begins and ends: by a crash, a loss of power, or a drain.
+
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::drive::Simulation;
+use super::power::Power;
+use crate::config::Durability;
+use crate::engine::Mode;
+use crate::engine::message::Message;
+use crate::engine::waiter::Plan;
+use crate::run::State;
+
+impl Simulation {
+    /// Starts the process, in whichever way it is started.
+    pub(super) fn open(&mut self) {
+        self.mode = if self.world.goes_wrong(10) { Mode::Orders } else { Mode::Serve };
+        self.say(|this| format!("starts as {:?}", this.mode));
+        self.looker = Plan::new(self.machine.s3_rate(), self.machine.clock().instant());
+        let process = self.machine.start(self.mode);
+        if self.faults.power > 0 {
+            self.power.on(self.machine.database(), &process, &self.ledger);
+        }
+        self.process = Some(process);
+    }
+
+    /// The process dies.
+    pub(super) fn crash(&mut self, when: &str) -> Result<(), String> {
+        self.say(|_| format!("dies {when}"));
+        self.story.crashes += 1;
+        // What was acknowledged before has to be there.
+        self.hear_answers(true)?;
+        let dark = self.world.random.chance(self.faults.power);
+        let disk = dark.then(|| Power::disk(self.machine.database()));
+        self.process = None;
+        if let Some(disk) = disk {
+            self.say(|_| "and the power is gone".to_owned());
+            let left = self.power.off(self.machine.database(), disk, &mut self.world.random);
+            self.ledger = left.unwrap_or_default();
+            self.dark |= self.machine.durability() != Durability::Step;
+            for number in self.acknowledged.keys() {
+                if !self.ledger.runs.contains_key(number) {
+                    return Err(format!("run {number} was acknowledged, and is gone with the power"));
+                }
+            }
+        }
+        self.gone()?;
+        self.ledger.crash();
+        Ok(())
+    }
+
+    /// There is no process any more.
+    pub(super) fn gone(&mut self) -> Result<(), String> {
+        self.machine.noted.take();
+        self.working.clear();
+        self.world.crash();
+        self.asked.clear();
+        self.compare_with_rows()
+    }
+
+    pub(super) fn dies(&mut self) -> bool {
+        let crashes = self.faults.crashes;
+        !self.world.calm && self.world.random.below(1000) < crashes
+    }
+
+    /// Stops as one who is asked to, and starts again.
+    pub(super) fn drain(&mut self) -> Result<(), String> {
+        self.say(|_| "is drained".to_owned());
+        let (reply, mut drained) = tokio::sync::oneshot::channel();
+        self.post(Message::Drain { reply });
+        // It has no end of its own: what runs comes to its end.
+        for _ in 0..20_000 {
+            let before = self.process.is_some();
+            let calm = std::mem::replace(&mut self.faults.drains, 0);
+            self.round()?;
+            self.faults.drains = calm;
+            if !before || self.process.is_none() {
+                return Ok(());
+            }
+            match drained.try_recv() {
+                Ok(()) => {
+                    if let Some(number) =
+                        self.working.iter().find(|(_, working)| !working.cut).map(|(n, _)| n)
+                    {
+                        return Err(format!("attempt {number} is under way after the drain"));
+                    }
+                    let runs = self.ledger.tasks.iter().find(|(name, task)| {
+                        task.state == Some(State::Running) && !self.ledger.cut_off.contains(*name)
+                    });
+                    if let Some((name, _)) = runs {
+                        return Err(format!("{name:?} runs after the drain"));
+                    }
+                    // Who stops drops what nobody has taken.
+                    self.process = None;
+                    return self.gone();
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Closed) => return Err("the drain was never answered".to_owned()),
+            }
+        }
+        Err("it is never drained".to_owned())
+    }
+}
