@@ -13,10 +13,11 @@ use crate::store::{Stored, Write};
 use crate::value::RETURN_VALUE;
 
 impl Simulation {
-    pub(super) fn commit(&mut self) -> Result<(), String> {
-        let Some(Process { core, mailbox, .. }) = &mut self.process else { return Ok(()) };
+    /// Takes in what is about to be committed. The runs that it is about; `None` where nothing is.
+    pub(super) fn expect_commit(&mut self) -> Result<Option<BTreeSet<i64>>, String> {
+        let Some(Process { core, .. }) = &self.process else { return Ok(None) };
         if core.writes.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let touched: BTreeSet<i64> = self
             .asked
@@ -62,8 +63,11 @@ impl Simulation {
             }
         }
         self.ledger.take(&core.writes, &around)?;
-        let runs: BTreeSet<i64> = core.writes.iter().filter_map(run_of).collect();
-        core.commit(mailbox).map_err(|error| error.to_string())?;
+        Ok(Some(core.writes.iter().filter_map(run_of).collect()))
+    }
+
+    /// It was committed.
+    pub(super) fn committed(&mut self, runs: &BTreeSet<i64>) -> Result<(), String> {
         self.story.commits += 1;
         if self.faults.power > 0
             && let Some(process) = &self.process
@@ -73,7 +77,7 @@ impl Simulation {
                 return Err("what is committed is not on the disk".to_owned());
             }
         }
-        self.check_rows(&runs)
+        self.check_rows(runs)
     }
 }
 

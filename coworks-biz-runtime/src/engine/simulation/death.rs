@@ -3,16 +3,18 @@
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::drive::Simulation;
+use super::machine::Process;
 use super::power::Power;
 use crate::config::Durability;
 use crate::engine::Mode;
+use crate::engine::core::Phase;
 use crate::engine::message::Message;
 use crate::engine::waiter::Plan;
 use crate::run::State;
 
 impl Simulation {
     /// Starts the process, in whichever way it is started.
-    pub(super) fn open(&mut self) {
+    pub(super) fn open(&mut self) -> Result<(), String> {
         self.mode = if self.world.goes_wrong(10) { Mode::Orders } else { Mode::Serve };
         self.say(|this| format!("starts as {:?}", this.mode));
         self.looker = Plan::new(self.machine.s3_rate(), self.machine.clock().instant());
@@ -21,11 +23,27 @@ impl Simulation {
             self.power.on(self.machine.database(), &process, &self.ledger);
         }
         self.process = Some(process);
+        self.hear(None)
     }
 
-    /// The process dies.
-    pub(super) fn crash(&mut self, when: &str) -> Result<(), String> {
-        self.say(|_| format!("dies {when}"));
+    /// The process dies before this part of its turn.
+    pub(super) fn crash(&mut self, before: Phase) -> Result<(), String> {
+        self.say(|_| format!("dies before {before:?}"));
+        self.die()
+    }
+
+    /// The process dies while it lets begin what was committed: some of it has begun.
+    pub(super) fn crash_in_release(&mut self) -> Result<(), String> {
+        let Some(Process { core, mailbox, .. }) = &mut self.process else { return Ok(()) };
+        let all = core.effects.len() as u64;
+        core.effects.truncate(self.world.random.below(all + 1) as usize);
+        core.phase(Phase::Release, mailbox).map_err(|error| error.to_string())?;
+        self.hear(Some(Phase::Release))?;
+        self.say(|_| "dies in Release".to_owned());
+        self.die()
+    }
+
+    fn die(&mut self) -> Result<(), String> {
         self.story.crashes += 1;
         // What was acknowledged before has to be there.
         self.hear_answers(true)?;
@@ -50,7 +68,10 @@ impl Simulation {
 
     /// There is no process any more.
     pub(super) fn gone(&mut self) -> Result<(), String> {
-        self.machine.noted.take();
+        let unheard = self.machine.noted.take().len();
+        if unheard > 0 {
+            return Err(format!("{unheard} wishes were noted while nobody was to have any"));
+        }
         self.working.clear();
         self.world.crash();
         self.asked.clear();

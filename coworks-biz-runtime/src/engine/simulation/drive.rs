@@ -13,6 +13,7 @@ use super::plan::{Program, program};
 use super::power::Power;
 use super::random::Random;
 use super::world::World;
+use crate::engine::core::{Core, Phase, TURN};
 use crate::engine::message::Message;
 use crate::engine::waiter::Plan;
 use crate::engine::{Mode, Order};
@@ -148,50 +149,43 @@ impl Simulation {
         self.clock_set
     }
 
-    /// One turn of the engine, and what the world does until the next one.
+    /// One turn of the engine, as its thread takes it, and what the world does until the next one.
     pub(super) fn round(&mut self) -> Result<(), String> {
         if self.process.is_none() {
-            self.open();
+            self.open()?;
         }
-        let Some(process) = &mut self.process else { return Ok(()) };
-        process.core.decide();
-        if self.dies() {
-            return self.crash("before a commit");
+        for phase in TURN {
+            if self.dies() {
+                return self.crash(phase);
+            }
+            if phase == Phase::Release && self.dies() {
+                return self.crash_in_release();
+            }
+            let runs = if phase == Phase::Commit { self.expect_commit()? } else { None };
+            let Some(Process { core, mailbox, .. }) = &mut self.process else { return Ok(()) };
+            if !core.phase(phase, mailbox).map_err(|error| error.to_string())? {
+                return Err(format!("it stops by itself in {phase:?}"));
+            }
+            if let Some(runs) = runs {
+                self.committed(&runs)?;
+            }
+            self.hear(Some(phase))?;
+            self.hear_answers(false)?;
         }
-        self.commit()?;
-        if self.dies() {
-            return self.crash("behind a commit");
-        }
-        if self.dies() {
-            // What is released before that happens.
-            let Some(Process { core, .. }) = &mut self.process else { return Ok(()) };
-            let all = core.effects.len() as u64;
-            core.effects.truncate(self.world.random.below(all + 1) as usize);
-            core.release();
-            self.hear()?;
-            self.hear_answers(true)?;
-            return self.crash("while it releases");
-        }
-        let Some(Process { core, .. }) = &mut self.process else { return Ok(()) };
-        core.release();
-        core.look_after().map_err(|error| error.to_string())?;
-        self.hear()?;
-        self.hear_answers(false)?;
         self.check_memory()?;
         self.act()?;
         let Some(Process { core, mailbox, .. }) = &mut self.process else { return Ok(()) };
-        let mut taken = 0;
-        self.more = false;
-        while let Ok(message) = mailbox.try_recv() {
-            core.handle(message).map_err(|error| error.to_string())?;
+        let (random, mut taken, mut more) = (&mut self.world.random, 0, false);
+        let first = mailbox.try_recv().ok();
+        let next = |_: &mut Core| {
             taken += 1;
-            if taken > 20 || self.world.random.chance(30) {
-                self.more = true;
-                break;
-            }
-        }
-        core.fire().map_err(|error| error.to_string())?;
-        core.tick().map_err(|error| error.to_string())
+            more = taken > 20 || random.chance(30);
+            if more { None } else { mailbox.try_recv().ok() }
+        };
+        core.take(first, next).map_err(|error| error.to_string())?;
+        self.more = more;
+        self.hear(None)?;
+        self.hear_answers(false)
     }
 
     /// Something happens, or time passes.

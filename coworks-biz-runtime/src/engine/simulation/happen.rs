@@ -10,6 +10,7 @@ use super::drive::Simulation;
 use super::hands::Wish;
 use super::machine::Process;
 use super::world::Happening;
+use crate::engine::core::Phase;
 use crate::engine::hands::Errand;
 use crate::engine::message::Message;
 use crate::engine::waiter::{Ask, Heard, Listed, Wanted};
@@ -19,8 +20,8 @@ use crate::store::WaitsFor;
 use crate::task::{Body, Resume};
 
 impl Simulation {
-    /// What the engine wants of its hands.
-    pub(super) fn hear(&mut self) -> Result<(), String> {
+    /// What the engine wants of its hands, behind this part of its turn, or behind what it was told.
+    pub(super) fn hear(&mut self, behind: Option<Phase>) -> Result<(), String> {
         // What is not under way for the engine any more was cut off, and may go on for a while.
         let Some(Process { core, .. }) = &self.process else { return Ok(()) };
         for (number, working) in &mut self.working {
@@ -30,6 +31,19 @@ impl Simulation {
         }
         let now = self.machine.clock().instant();
         for wish in self.machine.noted.take() {
+            // A try to tell again, and what makes up for an end, need no commit of their own.
+            let anytime =
+                matches!(&wish, Wish::Go(Errand::Tell(_)) | Wish::Look(Wanted::Forget(_) | Wanted::Hint(_)));
+            let released = match behind {
+                Some(Phase::Release) => true,
+                Some(Phase::LookAfter) => matches!(wish, Wish::Go(_)),
+                _ => false,
+            };
+            if !released && !anytime {
+                return Err(format!(
+                    "the hands are asked for {wish:?} in {behind:?}, and nothing was committed for it"
+                ));
+            }
             match wish {
                 Wish::Begin(number, attempt, host) => {
                     let working = Working::new(*attempt, host, u64::from(self.story.attempts));
