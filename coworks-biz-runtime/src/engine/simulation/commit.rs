@@ -7,6 +7,7 @@ use super::drive::Simulation;
 use super::ledger::Around;
 use super::machine::Process;
 use super::operator::Asked;
+use super::power::{Unsynced, is_synced};
 use crate::config::Durability;
 use crate::engine::Mode;
 use crate::store::{Stored, Write};
@@ -63,19 +64,24 @@ impl Simulation {
             }
         }
         self.ledger.take(&core.writes, &around)?;
+        self.unsynced.take(&core.writes);
         Ok(Some(core.writes.iter().filter_map(run_of).collect()))
     }
 
     /// It was committed.
     pub(super) fn committed(&mut self, runs: &BTreeSet<i64>) -> Result<(), String> {
         self.story.commits += 1;
-        if self.faults.power > 0
-            && let Some(process) = &self.process
-        {
-            let open = self.power.committed(self.machine.database(), process, &self.ledger);
-            if open > 0 && self.machine.durability() == Durability::Step {
-                return Err("what is committed is not on the disk".to_owned());
-            }
+        let Some(process) = &self.process else { return Ok(()) };
+        let (database, durability) = (self.machine.database(), self.machine.durability());
+        let synced = is_synced(database, process);
+        if self.faults.power > 0 {
+            self.power.committed(database, synced, &self.ledger);
+        }
+        if synced {
+            self.unsynced = Unsynced::default();
+        }
+        if durability == Durability::Step && self.unsynced.commits > 0 {
+            return Err("what is committed is not on the disk".to_owned());
         }
         self.check_rows(runs)
     }

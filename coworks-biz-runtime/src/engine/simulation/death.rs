@@ -4,7 +4,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::drive::Simulation;
 use super::machine::Process;
-use super::power::Power;
+use super::power::{Power, Unsynced};
 use crate::config::Durability;
 use crate::engine::Mode;
 use crate::engine::core::Phase;
@@ -20,7 +20,7 @@ impl Simulation {
         self.looker = Plan::new(self.machine.s3_rate(), self.machine.clock().instant());
         let process = self.machine.start(self.mode);
         if self.faults.power > 0 {
-            self.power.on(self.machine.database(), &process, &self.ledger);
+            self.power.on(self.machine.database(), &self.ledger);
         }
         self.process = Some(process);
         self.hear(None)
@@ -60,6 +60,11 @@ impl Simulation {
                     return Err(format!("run {number} was acknowledged, and is gone with the power"));
                 }
             }
+            for (number, ends) in &self.told {
+                if self.ledger.ends.get(number).is_none_or(|left| left < ends) {
+                    return Err(format!("the end of run {number} was told, and is gone with the power"));
+                }
+            }
         }
         self.gone()?;
         self.ledger.crash();
@@ -72,6 +77,9 @@ impl Simulation {
         if unheard > 0 {
             return Err(format!("{unheard} wishes were noted while nobody was to have any"));
         }
+        // Who was waiting for an end asks again.
+        self.handles.clear();
+        self.unsynced = Unsynced::default();
         self.working.clear();
         self.world.crash();
         self.asked.clear();

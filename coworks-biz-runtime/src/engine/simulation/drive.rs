@@ -10,13 +10,13 @@ use super::ledger::Ledger;
 use super::machine::{Machine, Process};
 use super::operator::{self, Asked};
 use super::plan::{Program, program};
-use super::power::Power;
+use super::power::{Power, Unsynced};
 use super::random::Random;
 use super::world::World;
 use crate::engine::core::{Core, Phase, TURN};
 use crate::engine::message::Message;
 use crate::engine::waiter::Plan;
-use crate::engine::{Mode, Order};
+use crate::engine::{Mode, Order, RunHandle};
 use crate::run::Mark;
 
 /// More rounds than this are no progress.
@@ -36,6 +36,7 @@ pub(super) struct Story {
     pub(super) runs: u32,
     pub(super) orders: u32,
     pub(super) deferred: u32,
+    pub(super) ends: u32,
 }
 
 pub(super) struct Simulation {
@@ -56,6 +57,11 @@ pub(super) struct Simulation {
     /// Attempts that had been cut off when they came to their end.
     pub(super) stale: BTreeSet<String>,
     pub(super) power: Power,
+    pub(super) unsynced: Unsynced,
+    /// Who was told that a run exists, and wants to know how it ends.
+    pub(super) handles: BTreeMap<i64, RunHandle>,
+    /// How often which run had ended where somebody was told so.
+    pub(super) told: BTreeMap<i64, u32>,
     /// Whether something that was committed has been lost.
     pub(super) dark: bool,
     /// Whether there may be messages that nobody has taken.
@@ -104,6 +110,9 @@ pub(super) fn simulate(seed: u64, tell: bool) -> Result<Story, String> {
         clock_set: false,
         stale: BTreeSet::new(),
         power: Power::default(),
+        unsynced: Unsynced::default(),
+        handles: BTreeMap::new(),
+        told: BTreeMap::new(),
         dark: false,
         more: false,
         faults,

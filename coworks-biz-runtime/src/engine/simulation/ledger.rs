@@ -18,6 +18,8 @@ pub(super) type Name = (i64, String, i32);
 pub(super) struct Ledger {
     pub(super) runs: BTreeMap<i64, RunRecord>,
     pub(super) tasks: BTreeMap<Name, TaskRecord>,
+    /// How often each run has ended.
+    pub(super) ends: BTreeMap<i64, u32>,
     /// By task instance and key.
     pub(super) xcoms: BTreeMap<(Name, String), String>,
     pub(super) deletions: BTreeMap<String, Deletion>,
@@ -193,6 +195,9 @@ impl Ledger {
         }
         if event == "marked" {
             self.marked.insert(number);
+        }
+        if new.state.is_final() && !was.0.is_final() {
+            *self.ends.entry(number).or_default() += 1;
         }
         self.runs.insert(number, new.clone());
         Ok(())

@@ -10,6 +10,7 @@ use super::drive::Simulation;
 use super::ledger::Ledger;
 use super::plan::Program;
 use super::world::World;
+use crate::config::Durability;
 use crate::engine::message::Message;
 use crate::engine::{Answer, EngineError, Order, Reprocess, RunHandle, RunName, Trigger};
 use crate::run::Mark;
@@ -105,8 +106,9 @@ fn instance(world: &mut World, ledger: &Ledger, run: &RunRecord) -> Option<Strin
 }
 
 impl Simulation {
-    /// Answers that have come.
+    /// Answers that have come, and ends of runs that somebody waits for.
     pub(super) fn hear_answers(&mut self, dying: bool) -> Result<(), String> {
+        self.hear_of_ends()?;
         for asked in std::mem::take(&mut self.asked) {
             match asked {
                 Asked::Trigger(key, mut answer) => match answer.try_recv() {
@@ -116,6 +118,9 @@ impl Simulation {
                         if row.is_none_or(|row| row.uuid != uuid) {
                             return Err(format!("run {number} was acknowledged, and is not there"));
                         }
+                        if self.unsynced.made.contains(&number) {
+                            return Err(format!("run {number} was acknowledged, and is not on the disk"));
+                        }
                         if let Some(key) = key {
                             let first =
                                 *self.keys.entry((handle.run.dag_id.to_owned(), key)).or_insert(number);
@@ -124,6 +129,7 @@ impl Simulation {
                             }
                         }
                         self.acknowledged.insert(number, uuid);
+                        self.handles.insert(number, handle);
                     }
                     Ok(Err(error)) => refused(error)?,
                     Err(TryRecvError::Empty) => self.asked.push(Asked::Trigger(key, answer)),
@@ -140,6 +146,30 @@ impl Simulation {
                     Err(TryRecvError::Closed) if dying => {}
                     Err(TryRecvError::Closed) => return Err("an order was never answered".to_owned()),
                 },
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is told of an end finds it recorded; and on the disk, but where the durability is `relaxed`.
+    fn hear_of_ends(&mut self) -> Result<(), String> {
+        let mut told = Vec::new();
+        self.handles.retain(|&number, handle| {
+            let state = *handle.ended.borrow();
+            told.extend(state.map(|state| (number, state)));
+            state.is_none()
+        });
+        for (number, state) in told {
+            self.story.ends += 1;
+            let row = self.ledger.runs.get(&number).map(|run| run.state);
+            if row != Some(state) {
+                return Err(format!("run {number} is said to be {state}, and its row says {row:?}"));
+            }
+            if self.machine.durability() != Durability::Relaxed {
+                if self.unsynced.ended.contains(&number) {
+                    return Err(format!("run {number} is said to be {state}, which is not on the disk"));
+                }
+                self.told.insert(number, self.ledger.ends[&number]);
             }
         }
         Ok(())
