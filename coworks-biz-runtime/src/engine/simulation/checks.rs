@@ -14,7 +14,7 @@ use crate::engine::alarms::Alarm;
 use crate::engine::live::Live;
 use crate::run::{InstanceName, Key, RunState, State};
 use crate::schedule::Timetable;
-use crate::store::{Reader, RunRecord, WaitsFor};
+use crate::store::{Deletion, Reader, RunRecord, WaitsFor};
 use crate::task::Body;
 
 impl Simulation {
@@ -67,6 +67,27 @@ impl Simulation {
             if succeeded && matches!(node.kind, Kind::Function) && !self.ledger.meddled.contains(&run) {
                 must!(there.is_some(), "`{}` has succeeded, and its output is not there", node.task_id);
             }
+        }
+        Ok(())
+    }
+
+    /// What is deleted is so by a row that is on the disk, and nobody waits for it any more.
+    pub(super) fn check_deletion(&self, due: &[Deletion]) -> Held {
+        for deletion in due {
+            let key = &deletion.object.key;
+            must!(self.ledger.deletions.get(key) == Some(deletion), "{key} is deleted, and no row says so");
+            must!(
+                !self.unsynced.deletions.contains(key),
+                "{key} is deleted by a row that is not on the disk"
+            );
+            must!(deletion.due_at <= self.now(), "{key} is deleted before {}", deletion.due_at);
+            let waits = self.ledger.tasks.iter().find(|(_, task)| {
+                let is_of = matches!(&task.waits_for, Some(WaitsFor::Object(object)) if object.key == *key);
+                // Who marks `call` says that there is no answer, whatever else waits for it.
+                let marked = self.ledger.marked.contains(&task.run);
+                is_of && !marked && task.state.is_some_and(|state| !state.is_final())
+            });
+            must!(waits.is_none(), "{key} is deleted, and {:?} waits for it", waits.map(|(name, _)| name));
         }
         Ok(())
     }
@@ -165,26 +186,6 @@ impl Simulation {
             let live = core.runs.get(&run).filter(|live| !live.run.state().is_final());
             must!(live.is_some(), "{key:?} of run {run}, which has ended, keeps its place at a service");
         }
-        Ok(())
-    }
-
-    /// Where there is no process, the rows are what was committed.
-    pub(super) fn compare_with_rows(&self) -> Held {
-        let reader = Reader::open(self.database()).map_err(|error| error.to_string())?;
-        let all = reader.runs(None, 100_000).map_err(|error| error.to_string())?;
-        let rows: BTreeMap<i64, RunRecord> = all.into_iter().map(|run| (run.number, run)).collect();
-        must!(rows == self.ledger.runs, "the runs are {rows:?}, and were {:?}", self.ledger.runs);
-        let mut tasks = BTreeMap::new();
-        for &run in rows.keys() {
-            for task in reader.tasks(run).map_err(|error| error.to_string())? {
-                tasks.insert((run, task.task_id.to_string(), task.map_index), task);
-            }
-        }
-        must!(
-            tasks == self.ledger.tasks,
-            "the task instances are {tasks:?}, and were {:?}",
-            self.ledger.tasks
-        );
         Ok(())
     }
 

@@ -216,12 +216,12 @@ impl Simulation {
             }
         }
         if let Some(what) = self.world.happens() {
-            self.happens(what);
+            self.happens(what)?;
             // Others may come in the same batch.
             while self.world.random.chance(40)
                 && let Some(what) = self.world.happens()
             {
-                self.happens(what);
+                self.happens(what)?;
             }
             return Ok(());
         }

@@ -55,10 +55,14 @@ impl Simulation {
                     self.working.insert(number, working);
                 }
                 Wish::Go(Errand::Tell(id)) => {
+                    if !self.ledger.notices.contains_key(&id) {
+                        return Err(format!("somebody is told of {id}, which no row says"));
+                    }
                     let after = self.world.while_();
                     self.world.later(after, Happening::Told(id));
                 }
                 Wish::Go(Errand::Delete(due)) => {
+                    self.check_deletion(&due)?;
                     let after = self.world.while_();
                     self.world.later(after, Happening::Swept(due));
                 }
@@ -73,7 +77,7 @@ impl Simulation {
         Ok(())
     }
 
-    pub(super) fn happens(&mut self, what: Happening) {
+    pub(super) fn happens(&mut self, what: Happening) -> Result<(), String> {
         match what {
             Happening::Arrives(key, readable) => {
                 self.say(|_| format!("arrives {key} {readable}"));
@@ -97,7 +101,8 @@ impl Simulation {
                 self.post(Message::Swept { done });
             }
             Happening::Acts(number) => {
-                let Some(working) = self.working.get_mut(&number) else { return };
+                let Some(working) = self.working.get_mut(&number) else { return Ok(()) };
+                self.world.knows(&working.call_name(), working.effect())?;
                 working.acts(&mut self.world);
                 if let Body::Group { call, .. } =
                     &working.attempt.definition.bodies[working.attempt.task as usize]
@@ -123,10 +128,10 @@ impl Simulation {
                 }
             }
             Happening::Ends(number) => {
-                let Some(working) = self.working.get(&number) else { return };
+                let Some(working) = self.working.get(&number) else { return Ok(()) };
                 if working.triggers.is_some() {
                     self.world.later(Duration::from_secs(1), Happening::Ends(number));
-                    return;
+                    return Ok(());
                 }
                 let end = working.ends(&mut self.world, &self.ledger);
                 let ended = working.message(number, end);
@@ -144,6 +149,7 @@ impl Simulation {
                 self.post(Message::Ended(ended));
             }
         }
+        Ok(())
     }
 
     /// Looks in S3 for what is waited for.

@@ -1,6 +1,8 @@
 //! What the rows have to say: kept beside the database from what is committed, and held to the promises.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,7 +10,9 @@ use super::plan::Program;
 use super::rules;
 use crate::dag::{DEFAULT_POOL, Dag};
 use crate::run::{ALONE_AFTER, Key, MAX_INTERRUPTIONS, RunState, State};
-use crate::store::{Deletion, RunRecord, RunType, TaskRecord, Write};
+use crate::store::{
+    BackfillRecord, DagRecord, Deletion, NoticeRecord, RunRecord, RunType, TaskRecord, Write,
+};
 
 /// A task instance: its run, its task and its map index.
 pub(super) type Name = (i64, String, i32);
@@ -23,7 +27,13 @@ pub(super) struct Ledger {
     /// By task instance and key.
     pub(super) xcoms: BTreeMap<(Name, String), String>,
     pub(super) deletions: BTreeMap<String, Deletion>,
-    pub(super) paused: BTreeSet<String>,
+    pub(super) dags: BTreeMap<String, DagRecord>,
+    pub(super) backfills: BTreeMap<i64, BackfillRecord>,
+    pub(super) notices: BTreeMap<i64, NoticeRecord>,
+    pub(super) versions: BTreeMap<(String, String), Arc<str>>,
+    /// What has come about in each run, and what was logged there.
+    pub(super) events: BTreeMap<i64, Trail>,
+    pub(super) logs: BTreeMap<i64, Trail>,
     /// Runs in which not all follows from what is above it: somebody has cleared, marked or stopped.
     pub(super) meddled: BTreeSet<i64>,
     /// Runs of which a task instance was marked.
@@ -45,6 +55,32 @@ pub(super) struct Around<'a> {
     /// What a run waits for that is to be cancelled or cleared, by an order that was just taken.
     pub(super) orders: &'a BTreeSet<i64>,
 }
+
+/// A list, as its length and a sum of it: it is only ever compared.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Trail {
+    count: u32,
+    sum: u64,
+}
+
+impl Trail {
+    /// The next of a list that is in order.
+    pub(super) fn push(&mut self, what: impl Hash) {
+        let mut hasher = DefaultHasher::new();
+        (self.sum, what).hash(&mut hasher);
+        (self.count, self.sum) = (self.count + 1, hasher.finish());
+    }
+
+    /// One of a list that is in no order.
+    pub(super) fn add(&mut self, what: impl Hash) {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        (self.count, self.sum) = (self.count + 1, self.sum.wrapping_add(hasher.finish()));
+    }
+}
+
+/// Something that has come about, as its row has it.
+pub(super) type Event<'a> = (Option<(&'a str, i32, u32)>, DateTime<Utc>, &'a str, Option<&'a str>);
 
 macro_rules! must {
     ($holds:expr, $($text:tt)+) => {
@@ -85,15 +121,26 @@ impl Ledger {
                 if run.state == RunState::Running {
                     self.may_begin(run, around)?;
                 }
+                let begun = run.start_date.unwrap_or(run.queued_at);
+                self.event(run.number, (None, begun, run.state.as_str(), None));
                 self.runs.insert(run.number, run.clone());
             }
             Write::RunUnmade { run } => {
                 let begun = self.tasks.keys().any(|(of, ..)| of == run);
                 must!(!begun, "run {run} has begun, and is taken back");
                 self.runs.remove(run);
+                self.events.remove(run);
             }
-            Write::Run { record, event, .. } => self.run(record, event, around)?,
-            Write::Task { record, at } => self.task(record, *at, around)?,
+            Write::Run { record, event, detail, at } => {
+                self.run(record, event, around)?;
+                self.event(record.number, (None, *at, event, detail.as_deref()));
+            }
+            Write::Task { record, at } => {
+                self.task(record, *at, around)?;
+                let of = Some((&*record.task_id, record.map_index, record.try_number));
+                let state = record.state.map_or("cleared", State::as_str);
+                self.event(record.run, (of, *at, state, record.error.as_deref()));
+            }
             Write::XCom { run, task_id, map_index, key, value } => {
                 let name = ((*run, task_id.to_string(), *map_index), key.to_string());
                 let crate::store::Stored::Inline(json) = value else { return Err("a blob".to_owned()) };
@@ -105,30 +152,57 @@ impl Ledger {
                 });
             }
             Write::Delete(deletion) => {
-                self.deletions.insert(deletion.object.key.clone(), deletion.clone());
+                let new =
+                    self.deletions.entry(deletion.object.key.clone()).or_insert_with(|| deletion.clone());
+                (new.due_at, new.until) = (new.due_at.min(deletion.due_at), new.until.max(deletion.until));
             }
             Write::Spare(object) => drop(self.deletions.remove(&object.key)),
-            Write::Deleted { deletion, again: None } => drop(self.deletions.remove(&deletion.object.key)),
-            Write::Deleted { .. } => {}
-            Write::Dag(dag) => match dag.paused {
-                true => drop(self.paused.insert(dag.dag_id.clone())),
-                false => drop(self.paused.remove(&dag.dag_id)),
-            },
-            Write::Log { run, .. } => must!(self.runs.contains_key(run), "a log of no run"),
-            Write::Version { .. } | Write::Backfill(_) | Write::Notice(_) | Write::Told { .. } => {}
+            Write::Deleted { deletion, again } => {
+                let key = &deletion.object.key;
+                // What is to be deleted for longer by now stays.
+                let same = self.deletions.get_mut(key).filter(|now| now.until == deletion.until);
+                match (same, again) {
+                    (Some(now), Some(again)) => now.due_at = *again,
+                    (Some(_), None) => drop(self.deletions.remove(key)),
+                    (None, _) => {}
+                }
+            }
+            Write::Dag(dag) => drop(self.dags.insert(dag.dag_id.clone(), dag.clone())),
+            Write::Log { run, piece } => {
+                must!(self.runs.contains_key(run), "a log of no run");
+                let of = (&*piece.task_id, piece.map_index, piece.try_number);
+                self.logs.entry(*run).or_default().add((of, &piece.records));
+            }
+            Write::Version { dag_id, version, structure } => {
+                let name = (dag_id.clone(), version.clone());
+                self.versions.entry(name).or_insert_with(|| structure.as_str().into());
+            }
+            Write::Backfill(backfill) => {
+                let mut others = self.backfills.values();
+                let other = others.find(|other| {
+                    other.dag_id == backfill.dag_id && other.id != backfill.id && other.completed_at.is_none()
+                });
+                must!(other.is_none(), "two backfills of `{}` are under way", backfill.dag_id);
+                self.backfills.insert(backfill.id, backfill.clone());
+            }
+            Write::Notice(notice) => drop(self.notices.insert(notice.id, notice.clone())),
+            Write::Told { id } => drop(self.notices.remove(id)),
         }
         Ok(())
+    }
+
+    fn event(&mut self, run: i64, event: Event) {
+        self.events.entry(run).or_default().push(event);
+    }
+
+    fn is_paused(&self, dag_id: &str) -> bool {
+        self.dags.get(dag_id).is_some_and(|dag| dag.paused)
     }
 
     /// Whether one more run of its DAG may be under way.
     fn may_begin(&self, run: &RunRecord, around: &Around) -> Held {
         must!(!around.starts_nothing, "run {} begins, and nothing may", run.number);
-        must!(
-            !self.paused.contains(&run.dag_id),
-            "run {} begins while `{}` is paused",
-            run.number,
-            run.dag_id
-        );
+        must!(!self.is_paused(&run.dag_id), "run {} begins while `{}` is paused", run.number, run.dag_id);
         let of_dag =
             self.runs.values().filter(|other| other.dag_id == run.dag_id && other.number != run.number);
         let of_dag: Vec<_> = of_dag.collect();
@@ -298,7 +372,7 @@ impl Ledger {
         if to == State::Running {
             must!(run.state == RunState::Running, "{name:?} starts, and its run is {}", run.state);
             must!(!around.starts_nothing, "{name:?} starts, and nothing may");
-            must!(!self.paused.contains(dag.dag_id), "{name:?} starts while `{}` is paused", dag.dag_id);
+            must!(!self.is_paused(dag.dag_id), "{name:?} starts while `{}` is paused", dag.dag_id);
             must!(
                 self.cut_off.is_empty(),
                 "{name:?} starts before all interruptions are counted: {:?}",

@@ -16,6 +16,7 @@ mod operator;
 mod plan;
 mod power;
 mod random;
+mod rows;
 mod rules;
 mod world;
 
