@@ -272,11 +272,11 @@ fn well(ending: Ending) -> End {
     End { ending, error: None, ..End::failed("") }
 }
 
-fn value() -> End {
+pub(super) fn value() -> End {
     End { xcoms: vec![(RETURN_VALUE.into(), Json::from_stored("1"))], ..well(Ending::Success) }
 }
 
-fn failed(retry: Retry) -> End {
+pub(super) fn failed(retry: Retry) -> End {
     End { ending: Ending::Failed(retry), ..End::failed("drawn") }
 }
 

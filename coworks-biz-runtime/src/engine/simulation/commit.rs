@@ -63,6 +63,7 @@ impl Simulation {
                 return Err(format!("what an attempt comes to that was cut off counts: {}", brief(write)));
             }
         }
+        self.story.seen.take(&core.writes, &self.ledger);
         self.ledger.take(&core.writes, &around)?;
         self.unsynced.take(&core.writes);
         Ok(Some(core.writes.iter().filter_map(run_of).collect()))
@@ -70,7 +71,7 @@ impl Simulation {
 
     /// It was committed.
     pub(super) fn committed(&mut self, runs: &BTreeSet<i64>) -> Result<(), String> {
-        self.story.commits += 1;
+        self.see("a commit");
         let Some(process) = &self.process else { return Ok(()) };
         let (database, durability) = (self.machine.database(), self.machine.durability());
         let synced = is_synced(database, process);

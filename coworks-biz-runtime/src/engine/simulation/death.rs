@@ -17,6 +17,9 @@ impl Simulation {
     pub(super) fn open(&mut self) -> Result<(), String> {
         self.mode = if self.world.goes_wrong(10) { Mode::Orders } else { Mode::Serve };
         self.say(|this| format!("starts as {:?}", this.mode));
+        if self.mode == Mode::Orders {
+            self.see("a process that only takes orders");
+        }
         self.looker = Plan::new(self.machine.s3_rate(), self.machine.clock().instant());
         let process = self.machine.start(self.mode);
         if self.faults.power > 0 {
@@ -29,6 +32,12 @@ impl Simulation {
     /// The process dies before this part of its turn.
     pub(super) fn crash(&mut self, before: Phase) -> Result<(), String> {
         self.say(|_| format!("dies before {before:?}"));
+        self.see(match before {
+            Phase::Decide => "a death before it decides",
+            Phase::Commit => "a death before a commit",
+            Phase::Release => "a death behind a commit",
+            Phase::LookAfter => "a death behind a release",
+        });
         self.die()
     }
 
@@ -40,11 +49,11 @@ impl Simulation {
         core.phase(Phase::Release, mailbox).map_err(|error| error.to_string())?;
         self.hear(Some(Phase::Release))?;
         self.say(|_| "dies in Release".to_owned());
+        self.see("a death while it releases");
         self.die()
     }
 
     fn die(&mut self) -> Result<(), String> {
-        self.story.crashes += 1;
         // What was acknowledged before has to be there.
         self.hear_answers(true)?;
         let dark = self.world.random.chance(self.faults.power);
@@ -53,7 +62,10 @@ impl Simulation {
         if let Some(disk) = disk {
             self.say(|_| "and the power is gone".to_owned());
             let left = self.power.off(self.machine.database(), disk, &mut self.world.random);
-            self.ledger = left.unwrap_or_default();
+            let left = left.unwrap_or_default();
+            let lost = left.events != self.ledger.events;
+            self.see(if lost { "a loss of power that takes commits with it" } else { "a loss of power" });
+            self.ledger = left;
             self.dark |= self.machine.durability() != Durability::Step;
             for number in self.acknowledged.keys() {
                 if !self.ledger.runs.contains_key(number) {
@@ -118,6 +130,7 @@ impl Simulation {
                     if let Some((name, _)) = runs {
                         return Err(format!("{name:?} runs after the drain"));
                     }
+                    self.see("a drain");
                     // Who stops drops what nobody has taken.
                     self.process = None;
                     return self.gone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::attempts::Working;
+use super::coverage::Coverage;
 use super::ledger::Ledger;
 use super::machine::{Machine, Process};
 use super::operator::{self, Asked};
@@ -30,13 +31,8 @@ const LONGEST: Duration = Duration::from_secs(48 * 3600);
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Story {
     pub(super) trace: u64,
-    pub(super) commits: u32,
-    pub(super) attempts: u32,
-    pub(super) crashes: u32,
-    pub(super) runs: u32,
-    pub(super) orders: u32,
-    pub(super) deferred: u32,
-    pub(super) ends: u32,
+    pub(super) attempts: u64,
+    pub(super) seen: Coverage,
 }
 
 pub(super) struct Simulation {
@@ -122,7 +118,6 @@ pub(super) fn simulate(seed: u64, tell: bool) -> Result<Story, String> {
     simulation.say(|this| this.program.to_string());
     simulation.live()?;
     simulation.come_to_rest()?;
-    simulation.story.runs = simulation.ledger.runs.len() as u32;
     Ok(simulation.story)
 }
 
@@ -131,6 +126,10 @@ impl Simulation {
         if self.tell {
             println!("{:>10.3} {}", self.world.elapsed.as_secs_f64(), what(self));
         }
+    }
+
+    pub(super) fn see(&mut self, what: &'static str) {
+        self.story.seen.see(what);
     }
 
     fn live(&mut self) -> Result<(), String> {
@@ -211,6 +210,7 @@ impl Simulation {
                 self.say(|_| format!("the clock is set by {minutes} minutes"));
                 self.machine.clock().set(TimeDelta::minutes(minutes));
                 self.clock_set = true;
+                self.see(if minutes < 0 { "the clock is set back" } else { "the clock is set forward" });
             } else if dice < orders + clock + drains {
                 return self.drain();
             }

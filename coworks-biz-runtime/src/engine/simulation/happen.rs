@@ -46,8 +46,9 @@ impl Simulation {
             }
             match wish {
                 Wish::Begin(number, attempt, host) => {
-                    let working = Working::new(*attempt, host, u64::from(self.story.attempts));
+                    let working = Working::new(*attempt, host, self.story.attempts);
                     self.check_start(&working)?;
+                    self.see("an attempt");
                     self.story.attempts += 1;
                     let (first, second) = (self.world.while_(), self.world.while_());
                     self.world.later(first, Happening::Acts(number));
@@ -67,7 +68,7 @@ impl Simulation {
                     self.world.later(after, Happening::Swept(due));
                 }
                 Wish::Look(Wanted::Watch(watch)) => {
-                    self.story.deferred += 1;
+                    self.see("a wait for an answer");
                     self.looker.add(watch, now);
                 }
                 Wish::Look(Wanted::Forget(who)) => self.looker.forget(who),
@@ -81,7 +82,14 @@ impl Simulation {
         match what {
             Happening::Arrives(key, readable) => {
                 self.say(|_| format!("arrives {key} {readable}"));
-                self.world.objects.insert(key, readable);
+                self.see(if readable {
+                    "an answer arrives"
+                } else {
+                    "an answer arrives that cannot be read"
+                });
+                if self.world.objects.insert(key, readable).is_some() {
+                    self.see("an answer arrives twice");
+                }
             }
             Happening::Told(id) => {
                 let error = self.world.goes_wrong(20).then(|| Error::msg("drawn"));
@@ -89,6 +97,9 @@ impl Simulation {
             }
             Happening::Swept(due) => {
                 let trouble = self.world.goes_wrong(20);
+                if trouble {
+                    self.see("S3 does not delete");
+                }
                 let done = due.into_iter().map(|deletion| {
                     let fails =
                         trouble && (deletion.object.key.len() % 2 == 0 || deletion.until > deletion.due_at);
@@ -124,6 +135,7 @@ impl Simulation {
                     let dag_id = self.program.definitions[target].dag.dag_id.to_owned();
                     let key = working.call_name();
                     self.say(|_| format!("run {run} triggers {dag_id}"));
+                    self.see("a run triggers another");
                     self.post(Message::Start { dag_id, conf: None, key, reply });
                 }
             }
@@ -138,12 +150,14 @@ impl Simulation {
                 let now = self.process.as_ref().and_then(|process| process.core.under_way.get(&working.id()));
                 if now.is_none_or(|(of, _)| *of != number) {
                     self.stale.insert(working.serial.to_string());
+                    self.story.seen.see("an attempt that was cut off comes to its end");
                 }
                 self.working.remove(&number);
                 // A service may want to be left alone.
                 if self.world.goes_wrong(2) {
                     let until = self.now() + TimeDelta::seconds(self.world.random.below(100) as i64 + 1);
                     let service = ["one", "two"][self.world.random.below(2) as usize];
+                    self.see("a service wants to be left alone");
                     self.post(Message::Closed { service: format!("{service}-dev"), until });
                 }
                 self.post(Message::Ended(ended));
@@ -157,10 +171,14 @@ impl Simulation {
         let now = self.machine.clock().instant();
         let mut due = Vec::new();
         for ((run, key), object) in self.looker.overdue(now) {
+            self.see("an answer is overdue");
             due.push((run, key, object, Resume::Overdue));
         }
         while let Some(ask) = self.looker.ask(now) {
             let trouble = self.world.goes_wrong(5);
+            if trouble {
+                self.see("S3 does not answer");
+            }
             let found: Vec<_> = match ask {
                 Ask::Head { id, object } => {
                     let heard = match self.world.objects.contains_key(&object.key) {

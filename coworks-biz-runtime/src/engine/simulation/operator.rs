@@ -124,6 +124,9 @@ impl Simulation {
                         if let Some(key) = key {
                             let first =
                                 *self.keys.entry((handle.run.dag_id.to_owned(), key)).or_insert(number);
+                            if self.acknowledged.contains_key(&number) {
+                                self.see("a trigger with a key is repeated");
+                            }
                             if first != number {
                                 return Err(format!("the key of run {first} gave run {number}"));
                             }
@@ -160,7 +163,7 @@ impl Simulation {
             state.is_none()
         });
         for (number, state) in told {
-            self.story.ends += 1;
+            self.see("an end is told");
             let row = self.ledger.runs.get(&number).map(|run| run.state);
             if row != Some(state) {
                 return Err(format!("run {number} is said to be {state}, and its row says {row:?}"));
@@ -178,7 +181,7 @@ impl Simulation {
     pub(super) fn order_something(&mut self) {
         let now = self.now();
         let (message, asked) = order(&mut self.world, &self.ledger, self.program, now);
-        self.story.orders += 1;
+        self.see("an order");
         self.say(|_| match &message {
             Message::Order { order, .. } => format!("asks: {order:?}"),
             Message::Trigger { definition, trigger, .. } => {
