@@ -35,6 +35,7 @@ impl Simulation {
             now: self.machine.clock().now(),
             clock_set: self.clock_set,
             starts_nothing: core.draining || self.mode == Mode::Orders,
+            delays: &self.delays,
             orders: &touched,
         };
         if self.tell {

@@ -52,6 +52,8 @@ pub(super) struct Simulation {
     pub(super) faults: Faults,
     /// Attempts that had been cut off when they came to their end.
     pub(super) stale: BTreeSet<String>,
+    /// How long attempts have asked to be left alone, by their serial numbers.
+    pub(super) delays: BTreeMap<String, Duration>,
     pub(super) power: Power,
     pub(super) unsynced: Unsynced,
     /// Who was told that a run exists, and wants to know how it ends.
@@ -105,6 +107,7 @@ pub(super) fn simulate(seed: u64, tell: bool) -> Result<Story, String> {
         mode: Mode::Serve,
         clock_set: false,
         stale: BTreeSet::new(),
+        delays: BTreeMap::new(),
         power: Power::default(),
         unsynced: Unsynced::default(),
         handles: BTreeMap::new(),

@@ -15,7 +15,8 @@ use crate::engine::hands::Errand;
 use crate::engine::message::Message;
 use crate::engine::waiter::{Ask, Heard, Listed, Wanted};
 use crate::engine::{EngineError, Refusal};
-use crate::error::Error;
+use crate::error::{Error, Retry};
+use crate::run::Ending;
 use crate::store::WaitsFor;
 use crate::task::{Body, Resume};
 
@@ -146,6 +147,9 @@ impl Simulation {
                     return Ok(());
                 }
                 let end = working.ends(&mut self.world, &self.ledger);
+                if let Ending::Failed(Retry::After(delay)) = end.ending {
+                    self.delays.insert(working.serial.to_string(), delay);
+                }
                 let ended = working.message(number, end);
                 let now = self.process.as_ref().and_then(|process| process.core.under_way.get(&working.id()));
                 if now.is_none_or(|(of, _)| *of != number) {

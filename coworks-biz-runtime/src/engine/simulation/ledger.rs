@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -13,6 +14,8 @@ use crate::run::{ALONE_AFTER, Key, MAX_INTERRUPTIONS, RunState, State};
 use crate::store::{
     BackfillRecord, DagRecord, Deletion, NoticeRecord, RunRecord, RunType, TaskRecord, Write,
 };
+use crate::task::{Body, Definition, Member};
+use crate::tech::Service;
 
 /// A task instance: its run, its task and its map index.
 pub(super) type Name = (i64, String, i32);
@@ -38,6 +41,8 @@ pub(super) struct Ledger {
     pub(super) meddled: BTreeSet<i64>,
     /// Runs of which a task instance was marked.
     pub(super) marked: BTreeSet<i64>,
+    /// Runs that were cancelled or out of time once: what was left out then may stay so.
+    pub(super) stopped: BTreeSet<i64>,
     /// Those that ran when the process died, and are not counted yet.
     pub(super) cut_off: BTreeSet<Name>,
     /// When a retry is due, on the clock that is never set, as long as that is not set.
@@ -52,6 +57,8 @@ pub(super) struct Around<'a> {
     pub(super) clock_set: bool,
     /// Whether nothing may start.
     pub(super) starts_nothing: bool,
+    /// How long attempts have asked to be left alone, by their serial numbers.
+    pub(super) delays: &'a BTreeMap<String, Duration>,
     /// What a run waits for that is to be cancelled or cleared, by an order that was just taken.
     pub(super) orders: &'a BTreeSet<i64>,
 }
@@ -94,13 +101,18 @@ pub(super) use must;
 pub(super) type Held = Result<(), String>;
 
 impl Ledger {
+    fn definition(around: &Around, run: &RunRecord) -> Option<&'static Definition> {
+        let mut all = around.program.definitions.iter().copied();
+        all.find(|definition| definition.dag.dag_id == run.dag_id)
+    }
+
     pub(super) fn dag(around: &Around, run: &RunRecord) -> &'static Dag {
-        let of = around.program.definitions.iter().find(|definition| definition.dag.dag_id == run.dag_id);
-        of.map_or(&Dag::EMPTY, |definition| definition.dag)
+        Self::definition(around, run).map_or(&Dag::EMPTY, |definition| definition.dag)
     }
 
     /// Takes in what is about to be committed.
     pub(super) fn take(&mut self, writes: &[Write], around: &Around) -> Held {
+        self.check_notices(writes, around)?;
         for write in writes {
             self.take_one(write, around).map_err(|why| format!("{why}\nby {write:?}"))?;
         }
@@ -206,14 +218,19 @@ impl Ledger {
         let of_dag =
             self.runs.values().filter(|other| other.dag_id == run.dag_id && other.number != run.number);
         let of_dag: Vec<_> = of_dag.collect();
-        // Which limit counts a run of a backfill hangs on whether that is over.
-        if run.backfill.is_some() || of_dag.iter().any(|run| run.backfill.is_some()) {
-            return Ok(());
-        }
+        // A run of a backfill that is over counts as any other.
+        let backfill = |run: &RunRecord| {
+            let of = run.backfill.filter(|_| run.run_type == RunType::Backfill);
+            of.filter(|id| self.backfills.get(id).is_some_and(|of| of.completed_at.is_none()))
+        };
         let active = of_dag.iter().filter(|other| other.state == RunState::Running && other.held.is_none());
-        let limit = Self::dag(around, run).max_active_runs;
+        let active = active.filter(|other| backfill(other) == backfill(run)).count();
+        let limit = match backfill(run) {
+            Some(id) => Some(self.backfills[&id].max_active_runs),
+            None => Self::dag(around, run).max_active_runs,
+        };
         must!(
-            limit.is_none_or(|limit| active.count() < limit as usize),
+            limit.is_none_or(|limit| active < limit as usize),
             "run {} begins beyond max_active_runs of {limit:?}",
             run.number
         );
@@ -242,12 +259,13 @@ impl Ledger {
                 must!(open.is_empty(), "run {number} ends, and {open:?} have not");
                 if new.stopped.is_some() {
                     self.meddled.insert(number);
+                    self.stopped.insert(number);
                 }
                 must!(
                     new.stopped.is_none() || to == RunState::Failed,
                     "run {number} was stopped, and succeeds"
                 );
-                if !self.meddled.contains(&number) {
+                if !self.marked.contains(&number) && !self.stopped.contains(&number) {
                     rules::end_holds(self, Self::dag(around, new), new)?;
                 }
             }
@@ -266,6 +284,9 @@ impl Ledger {
         }
         if matches!(event, "cancelled" | "timed_out" | "marked" | "goes on" | "cleared") {
             self.meddled.insert(number);
+        }
+        if matches!(event, "cancelled" | "timed_out") {
+            self.stopped.insert(number);
         }
         if event == "marked" {
             self.marked.insert(number);
@@ -316,8 +337,9 @@ impl Ledger {
             new.interruptions
         );
         if self.cut_off.contains(&name) {
-            let stopped = self.meddled.contains(&new.run);
-            must!(interrupted || stopped, "{name:?} was cut off, and that is not counted");
+            // Somebody may have ended it before anybody has counted.
+            let ended = to.is_final() && self.meddled.contains(&new.run);
+            must!(interrupted || ended, "{name:?} was cut off, and that is not counted");
             self.cut_off.remove(&name);
         }
         let legal = match (old.state, to) {
@@ -361,7 +383,14 @@ impl Ledger {
         );
         if to == State::UpForRetry {
             let due = new.due_at.ok_or_else(|| format!("{name:?} is never tried again"))?;
-            must!(due >= at, "{name:?} is due before it has failed");
+            let asked = new.error.as_deref().and_then(|error| error.strip_prefix("drawn by "));
+            let asked = asked.and_then(|serial| around.delays.get(serial)).copied();
+            let tries = new.try_number - new.tries_before;
+            must!(
+                rules::delay_holds(node.options, tries, asked, due - at),
+                "{name:?} is tried again after {}, for the {tries}. time",
+                due - at
+            );
             self.retries.insert(name.clone(), around.now + (due - at));
         } else if let Some(due) = self.retries.remove(&name)
             && active
@@ -378,8 +407,9 @@ impl Ledger {
                 "{name:?} starts before all interruptions are counted: {:?}",
                 self.cut_off
             );
-            if !self.meddled.contains(&new.run)
-                && new.try_number == 1
+            if !self.marked.contains(&new.run)
+                && run.stopped.is_none()
+                && new.try_number == new.tries_before + 1
                 && old.state != Some(State::UpForReschedule)
             {
                 rules::start_holds(self, dag, run, key)?;
@@ -389,6 +419,32 @@ impl Ledger {
             must!(new.waits_for.is_none(), "{name:?} is {to}, and waits for something");
         }
         self.tasks.insert(name, new.clone());
+        Ok(())
+    }
+
+    /// Where an attempt fails whose DAG wants to be told, that is in the same commit.
+    fn check_notices(&self, writes: &[Write], around: &Around) -> Held {
+        let mut wanted: BTreeMap<i64, i32> = BTreeMap::new();
+        for write in writes {
+            match write {
+                Write::Notice(notice) if notice.tries == 0 => *wanted.entry(notice.run).or_default() -= 1,
+                Write::Task { record, .. } => {
+                    let Some(run) = self.runs.get(&record.run) else { continue };
+                    let name = (record.run, record.task_id.to_string(), record.map_index);
+                    let before = self.tasks.get(&name).and_then(|old| old.error.as_ref());
+                    let by_itself =
+                        record.error.as_deref().is_some_and(|error| error.starts_with("drawn by "));
+                    let fails = matches!(record.state, Some(State::Failed | State::UpForRetry));
+                    let tells = Self::definition(around, run).is_some_and(|of| !of.callbacks.is_empty());
+                    if tells && fails && by_itself && before != record.error.as_ref() {
+                        *wanted.entry(record.run).or_default() += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let silent = wanted.into_iter().find(|(_, count)| *count > 0).map(|(run, _)| run);
+        must!(silent.is_none(), "an attempt of run {silent:?} fails, and nobody is to be told");
         Ok(())
     }
 
@@ -431,6 +487,44 @@ impl Ledger {
                 "{of_task} of `{}` run at once",
                 task.task_id
             );
+        }
+        self.check_services(around)
+    }
+
+    /// No more calls of a service are under way than may be: those that run, and asynchronous ones from when
+    /// they are sent until nobody waits for the answer. One that is asked for again is not counted here.
+    fn check_services(&self, around: &Around) -> Held {
+        let Some(concurrency) = around.program.concurrency else { return Ok(()) };
+        let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((run, _, map_index), task) in &self.tasks {
+            let Some(run) = self.runs.get(run).filter(|run| !run.state.is_final()) else { continue };
+            // What somebody says of a call counts as a call.
+            if self.marked.contains(&run.number) {
+                continue;
+            }
+            let Some(definition) = Self::definition(around, run) else { continue };
+            let Some(index) = definition.dag.task(&task.task_id) else { continue };
+            let (call, under_way) = match &definition.bodies[index as usize] {
+                Body::Call { call, .. } => (*call, task.state == Some(State::Running)),
+                Body::Sensor { call, .. } => (&call.call, task.state == Some(State::Running)),
+                Body::Group { member: Member::Submit, call, .. } => {
+                    let wait = definition.dag.tasks[index as usize + 1].task_id.to_owned();
+                    let wait = self.tasks.get(&(run.number, wait, *map_index)).and_then(|wait| wait.state);
+                    let waits = wait.is_none_or(|wait| !wait.is_final());
+                    let under_way = match task.state {
+                        Some(State::Running | State::UpForRetry) => true,
+                        Some(State::Success) => waits,
+                        _ => false,
+                    };
+                    (&call.call, under_way)
+                }
+                _ => continue,
+            };
+            if let (Service::Api { api_id, .. }, true) = (call.service, under_way) {
+                let count = calls.entry(api_id).or_default();
+                *count += 1;
+                must!(*count <= concurrency, "{count} calls of `{api_id}` are under way");
+            }
         }
         Ok(())
     }
