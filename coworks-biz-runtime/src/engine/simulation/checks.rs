@@ -47,6 +47,20 @@ impl Simulation {
             attempt.resume,
             row.waits_for
         );
+        // Its item is the one of its index.
+        if let (Some(list), index @ 0..) = (attempt.node().map, key.map_index) {
+            let list = attempt.definition.dag.tasks[list as usize].task_id;
+            let item = self.ledger.xcoms.get(&((run, list.to_owned(), index), "return_value".to_owned()));
+            must!(
+                item.is_some_and(|item| *item == format!("\"item {index}\"")),
+                "{name:?} starts, and its item is {item:?}"
+            );
+            let kept = working.host.outputs.get(list, index, "return_value");
+            must!(
+                kept.as_ref().is_none_or(|kept| item.is_some_and(|item| item == kept.as_str())),
+                "{name:?} starts with the item {kept:?}"
+            );
+        }
         // What is kept in memory is what is in the rows, and what it takes is there.
         for &above in attempt.definition.dag.tasks[key.task as usize].upstream {
             let node = &attempt.definition.dag.tasks[above as usize];
@@ -64,7 +78,7 @@ impl Simulation {
             let row = self.ledger.tasks.get(&(run, node.task_id.to_owned(), index));
             let succeeded =
                 row.is_some_and(|row| row.state == Some(State::Success) && row.try_number > row.tries_before);
-            if succeeded && matches!(node.kind, Kind::Function) && !self.ledger.meddled.contains(&run) {
+            if succeeded && matches!(node.kind, Kind::Function) && !self.ledger.marked.contains(&run) {
                 must!(there.is_some(), "`{}` has succeeded, and its output is not there", node.task_id);
             }
         }
@@ -322,7 +336,7 @@ impl Simulation {
             let dates: BTreeSet<_> = of_dag.iter().map(|run| run.logical_date).collect();
             let lost: Vec<_> = ticks.range(..=now).filter(|tick| !dates.contains(*tick)).collect();
             must!(
-                !dag.catchup || lost.is_empty() || self.took_back(),
+                !dag.catchup || lost.is_empty() || self.clock_set,
                 "ticks of {} have no run: {lost:?}",
                 dag.dag_id
             );

@@ -35,6 +35,7 @@ impl Simulation {
             now: self.machine.clock().now(),
             clock_set: self.clock_set,
             starts_nothing: core.draining || self.mode == Mode::Orders,
+            ended: &self.ended,
             delays: &self.delays,
             orders: &touched,
         };
@@ -66,6 +67,11 @@ impl Simulation {
         }
         self.story.seen.take(&core.writes, &self.ledger);
         self.ledger.take(&core.writes, &around)?;
+        for write in &core.writes {
+            if let Write::Task { record, .. } = write {
+                self.ended.remove(&(record.run, record.task_id.to_string(), record.map_index));
+            }
+        }
         self.unsynced.take(&core.writes);
         Ok(Some(core.writes.iter().filter_map(run_of).collect()))
     }
@@ -116,8 +122,8 @@ fn brief(write: &Write) -> String {
             record.due_at,
             record.waits_for
         ),
-        Write::XCom { run, task_id, map_index, key, .. } => {
-            format!("xcom {run} {task_id}[{map_index}] {key}")
+        Write::XCom { run, task_id, map_index, key, value } => {
+            format!("xcom {run} {task_id}[{map_index}] {key} {value:?}")
         }
         Write::Log { run, piece } => format!("log {run} {}", piece.task_id),
         other => format!("{other:?}"),

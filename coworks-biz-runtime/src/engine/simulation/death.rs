@@ -93,6 +93,7 @@ impl Simulation {
         self.handles.clear();
         self.unsynced = Unsynced::default();
         self.working.clear();
+        self.ended.clear();
         self.world.crash();
         self.asked.clear();
         self.compare_with_rows()

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use super::attempts::Working;
 use super::coverage::Coverage;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Name};
 use super::machine::{Machine, Process};
 use super::operator::{self, Asked};
 use super::plan::{Program, program};
@@ -48,10 +48,13 @@ pub(super) struct Simulation {
     pub(super) acknowledged: BTreeMap<i64, String>,
     pub(super) keys: BTreeMap<(String, String), i64>,
     pub(super) mode: Mode,
+    /// Whether the clock was ever set: then ticks may be without a run.
     pub(super) clock_set: bool,
     pub(super) faults: Faults,
     /// Attempts that had been cut off when they came to their end.
     pub(super) stale: BTreeSet<String>,
+    /// Those whose attempt has come to an end that counts, and that is not committed.
+    pub(super) ended: BTreeSet<Name>,
     /// How long attempts have asked to be left alone, by their serial numbers.
     pub(super) delays: BTreeMap<String, Duration>,
     pub(super) power: Power,
@@ -107,6 +110,7 @@ pub(super) fn simulate(seed: u64, tell: bool) -> Result<Story, String> {
         mode: Mode::Serve,
         clock_set: false,
         stale: BTreeSet::new(),
+        ended: BTreeSet::new(),
         delays: BTreeMap::new(),
         power: Power::default(),
         unsynced: Unsynced::default(),
@@ -153,11 +157,6 @@ impl Simulation {
     /// Whether something that was committed has been lost.
     pub(super) fn was_dark(&self) -> bool {
         self.dark
-    }
-
-    /// Whether ticks may be without a run: the runs of a backfill were taken back.
-    pub(super) fn took_back(&self) -> bool {
-        self.clock_set
     }
 
     /// One turn of the engine, as its thread takes it, and what the world does until the next one.

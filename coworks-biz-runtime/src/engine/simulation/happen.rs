@@ -155,6 +155,9 @@ impl Simulation {
                 if now.is_none_or(|(of, _)| *of != number) {
                     self.stale.insert(working.serial.to_string());
                     self.story.seen.see("an attempt that was cut off comes to its end");
+                } else {
+                    let ((run, key), task) = (working.id(), working.attempt.node().task_id);
+                    self.ended.insert((run, task.to_owned(), key.map_index));
                 }
                 self.working.remove(&number);
                 // A service may want to be left alone.

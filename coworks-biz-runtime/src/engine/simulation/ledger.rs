@@ -57,6 +57,8 @@ pub(super) struct Around<'a> {
     pub(super) clock_set: bool,
     /// Whether nothing may start.
     pub(super) starts_nothing: bool,
+    /// Those whose attempt has come to an end that counts.
+    pub(super) ended: &'a BTreeSet<Name>,
     /// How long attempts have asked to be left alone, by their serial numbers.
     pub(super) delays: &'a BTreeMap<String, Duration>,
     /// What a run waits for that is to be cancelled or cleared, by an order that was just taken.
@@ -355,6 +357,13 @@ impl Ledger {
             (Some(end), to) => to.is_final() && (self.marked.contains(&new.run) || end == to),
         };
         must!(legal, "{name:?} goes from {:?} to {to}", old.state);
+        if old.state == Some(State::Running) && !interrupted {
+            let by_somebody = around.orders.contains(&new.run) || self.stopped.contains(&new.run);
+            must!(
+                around.ended.contains(&name) || by_somebody,
+                "{name:?} is {to}, and no attempt of it that counts has ended"
+            );
+        }
         let tries = match old.state {
             None if active => old.tries_before + 1,
             Some(State::UpForRetry) if active => old.try_number + 1,
