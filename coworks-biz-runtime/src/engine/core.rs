@@ -43,6 +43,21 @@ const SLOW: Duration = Duration::from_micros(50);
 /// How long a full disk is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What a turn of the engine is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// What follows from all that was taken in.
+    Decide,
+    Commit,
+    /// What was committed begins.
+    Release,
+    /// What is to be done now and then.
+    LookAfter,
+}
+
+/// A turn, in its order: nothing begins before what it follows from is committed.
+pub(super) const TURN: [Phase; 4] = [Phase::Decide, Phase::Commit, Phase::Release, Phase::LookAfter];
+
 pub(super) struct Core {
     pub(super) mode: Mode,
     pub(super) writer: Writer,
@@ -211,27 +226,49 @@ impl Core {
 
     fn work(&mut self, mailbox: &mut Mailbox) -> Result<(), StoreError> {
         loop {
-            self.decide();
-            if !self.commit(mailbox)? {
-                return Ok(());
-            }
-            self.release();
-            self.look_after()?;
-            let Some(message) = self.receive(mailbox) else { return Ok(()) };
-            let mut next = message;
-            while let Some(message) = next {
-                if matches!(message, Message::Stop) {
+            for phase in TURN {
+                if !self.phase(phase, mailbox)? {
                     return Ok(());
                 }
-                self.handle(message)?;
-                next = match self.writes.len() < BATCH {
-                    true => self.next(mailbox),
-                    false => None,
-                };
             }
-            self.fire()?;
-            self.tick()?;
+            let Some(message) = self.receive(mailbox) else { return Ok(()) };
+            if !self.take(message, |core| core.next(mailbox))? {
+                return Ok(());
+            }
         }
+    }
+
+    /// A part of a turn. `false` where the engine is to stop.
+    pub(super) fn phase(&mut self, phase: Phase, mailbox: &mut Mailbox) -> Result<bool, StoreError> {
+        match phase {
+            Phase::Decide => self.decide(),
+            Phase::Commit => return self.commit(mailbox),
+            Phase::Release => self.release(),
+            Phase::LookAfter => self.look_after()?,
+        }
+        Ok(true)
+    }
+
+    /// Takes in what is told, as far as a batch goes, and what is due. `false` where the engine is to stop.
+    pub(super) fn take(
+        &mut self,
+        first: Option<Message>,
+        mut next: impl FnMut(&mut Self) -> Option<Message>,
+    ) -> Result<bool, StoreError> {
+        let mut message = first;
+        while let Some(told) = message {
+            if matches!(told, Message::Stop) {
+                return Ok(false);
+            }
+            self.handle(told)?;
+            message = match self.writes.len() < BATCH {
+                true => next(self),
+                false => None,
+            };
+        }
+        self.fire()?;
+        self.tick()?;
+        Ok(true)
     }
 
     /// The next message, if there is one. While others are under way, one that comes in a moment too: where
@@ -243,15 +280,15 @@ impl Core {
     }
 
     /// What follows from all that was taken in, as far as a batch goes.
-    pub(super) fn decide(&mut self) {
+    fn decide(&mut self) {
         self.write_items();
         self.pass_on();
         self.assign();
     }
 
     /// What is to be done now and then, behind a commit.
-    pub(super) fn look_after(&mut self) -> Result<(), StoreError> {
-        // Nothing is uncommitted here: rows are the truth.
+    fn look_after(&mut self) -> Result<(), StoreError> {
+        // Of what is removed, nothing is uncommitted here: rows are the truth.
         if std::mem::take(&mut self.prune_due) {
             self.prune();
         }
@@ -262,7 +299,7 @@ impl Core {
 
     /// Commits what has come about. A full disk is waited out: nothing is lost, nothing goes on, and
     /// who asks for something is told. `false` when the engine was stopped meanwhile.
-    pub(super) fn commit(&mut self, mailbox: &mut Mailbox) -> Result<bool, StoreError> {
+    fn commit(&mut self, mailbox: &mut Mailbox) -> Result<bool, StoreError> {
         while !self.writes.is_empty() {
             let begin = Instant::now();
             let starts = self.effects.iter().any(|effect| matches!(effect, Effect::Start { .. }));
@@ -371,7 +408,7 @@ impl Core {
         alarm.into_iter().chain(look).min()
     }
 
-    pub(super) fn handle(&mut self, message: Message) -> Result<(), StoreError> {
+    fn handle(&mut self, message: Message) -> Result<(), StoreError> {
         match message {
             Message::Trigger { definition, trigger, reply } => {
                 let answer = self.trigger(definition, trigger);

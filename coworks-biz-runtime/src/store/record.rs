@@ -162,7 +162,7 @@ pub struct DagRecord {
 }
 
 /// A backfill as it is recorded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackfillRecord {
     /// Its number.
     pub id: i64,
@@ -183,7 +183,7 @@ pub struct BackfillRecord {
 }
 
 /// Something that somebody is still to be told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoticeRecord {
     /// Its number.
     pub id: i64,

@@ -485,3 +485,46 @@ fn a_relative_path_is_that_of_the_directory_in_which_it_was_opened() {
     assert!(relative.is_relative() && writer.path().is_absolute() && writer.blobs().dir().is_absolute());
     writer.stays().unwrap();
 }
+
+/// The system itself says what was asked of it: there are files that cannot be synced.
+#[test]
+#[cfg(unix)]
+fn a_commit_asks_the_system_to_sync_what_its_durability_says() {
+    use std::os::unix::fs::MetadataExt;
+
+    use Durability::{Relaxed, Run, Step};
+
+    let dir = tempfile::tempdir().unwrap();
+    let made = |number| Write::RunMade(run(number, number));
+    let deletion =
+        Deletion { object: Object { bucket: "b".into(), key: "k".into() }, due_at: at(0), until: at(1) };
+    // What is committed, and where that is synced.
+    let all: [(Write, &[Durability]); 6] = [
+        (made(2), &[Step, Run, Relaxed]),
+        (Write::Delete(deletion), &[Step, Run, Relaxed]),
+        (ended(run(1, 1), RunState::Success, 5), &[Step, Run]),
+        (Write::Task { record: task(1, State::Running), at: at(2) }, &[Step]),
+        (Write::Task { record: task(1, State::Success), at: at(3) }, &[Step]),
+        (Write::Told { id: 7 }, &[Step]),
+    ];
+    for durability in [Step, Run, Relaxed] {
+        let path = dir.path().join(format!("{durability:?}.db"));
+        let mut writer = Writer::open(&path, durability).unwrap();
+        writer.commit(&[made(1)]).unwrap();
+        let file = std::fs::metadata(dir.path().join(format!("{durability:?}.db-wal"))).unwrap();
+        assert_eq!(writer.synced(), file.len(), "all of the log is on the disk");
+        let log = writer.sync_instead(std::fs::File::open("/dev/null").unwrap());
+        assert_eq!(log.metadata().unwrap().ino(), file.ino(), "it is the log that is synced");
+        for (write, synced) in &all {
+            let committed = writer.commit(std::slice::from_ref(write));
+            match synced.contains(&durability) {
+                true => {
+                    let error = committed.expect_err(&format!("{durability:?} syncs {write:?}")).to_string();
+                    assert!(error.contains("may not be on the disk"), "{error}");
+                }
+                false => committed.unwrap(),
+            }
+        }
+        assert_eq!(writer.synced(), file.len(), "nothing has come there since");
+    }
+}

@@ -31,9 +31,9 @@ pub struct Writer {
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
     place: Place,
-    /// How often the log was brought to disk.
+    /// How long the log was when it was last brought to disk, and has come there.
     #[cfg(test)]
-    syncs: std::cell::Cell<u64>,
+    synced: std::cell::Cell<u64>,
     _lock: Lock,
 }
 
@@ -89,7 +89,7 @@ impl Writer {
             log,
             place: Place::of(path)?,
             #[cfg(test)]
-            syncs: std::cell::Cell::new(0),
+            synced: std::cell::Cell::new(0),
             _lock: lock,
         })
     }
@@ -111,9 +111,16 @@ impl Writer {
         self.connection.pragma_update(None, "max_page_count", pages + more).unwrap();
     }
 
+    /// How much of the log is on the disk, as far as a commit has brought it there.
     #[cfg(test)]
-    pub(crate) fn syncs(&self) -> u64 {
-        self.syncs.get()
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.get()
+    }
+
+    /// Has another file synced. The one that was is given back.
+    #[cfg(test)]
+    pub(super) fn sync_instead(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.log, file)
     }
 
     /// Commits these changes: all of them, or none.
@@ -173,12 +180,13 @@ impl Writer {
 
     /// Brings the write-ahead log to disk: all that was committed.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        #[cfg(test)]
-        self.syncs.set(self.syncs.get() + 1);
         self.log.sync_data().map_err(|e| {
             let source = std::io::Error::other(format!("what was written may not be on the disk: {e}"));
             StoreError::Io { path: beside(&self.path, "-wal"), source }
-        })
+        })?;
+        #[cfg(test)]
+        self.synced.set(self.log.metadata().map_or(0, |log| log.len()));
+        Ok(())
     }
 
     /// The number the next run gets.

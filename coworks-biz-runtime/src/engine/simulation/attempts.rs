@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::ledger::Ledger;
-use super::world::World;
+use super::world::{Effect, World};
 use crate::dag::Kind;
 use crate::engine::core::exact;
 use crate::engine::host::RunHost;
@@ -63,6 +63,13 @@ impl Working {
     pub(super) fn call_name(&self) -> String {
         let task = self.group().map_or(self.attempt.node().task_id, |(_, _, submit)| submit);
         self.attempt.run.call_name(task, self.attempt.map_index, self.attempt.generation)
+    }
+
+    /// What it wants of whom it calls or triggers.
+    pub(super) fn effect(&self) -> Effect {
+        let Attempt { run, map_index, generation, .. } = &self.attempt;
+        let task = self.group().map_or(self.attempt.node().task_id, |(_, _, submit)| submit);
+        (run.uuid.clone(), task, *map_index, *generation)
     }
 
     fn object(&self) -> Object {
@@ -265,11 +272,11 @@ fn well(ending: Ending) -> End {
     End { ending, error: None, ..End::failed("") }
 }
 
-fn value() -> End {
+pub(super) fn value() -> End {
     End { xcoms: vec![(RETURN_VALUE.into(), Json::from_stored("1"))], ..well(Ending::Success) }
 }
 
-fn failed(retry: Retry) -> End {
+pub(super) fn failed(retry: Retry) -> End {
     End { ending: Ending::Failed(retry), ..End::failed("drawn") }
 }
 

@@ -14,7 +14,7 @@ use crate::engine::alarms::Alarm;
 use crate::engine::live::Live;
 use crate::run::{InstanceName, Key, RunState, State};
 use crate::schedule::Timetable;
-use crate::store::{Reader, RunRecord, TaskRecord, WaitsFor};
+use crate::store::{Deletion, Reader, RunRecord, WaitsFor};
 use crate::task::Body;
 
 impl Simulation {
@@ -47,6 +47,20 @@ impl Simulation {
             attempt.resume,
             row.waits_for
         );
+        // Its item is the one of its index.
+        if let (Some(list), index @ 0..) = (attempt.node().map, key.map_index) {
+            let list = attempt.definition.dag.tasks[list as usize].task_id;
+            let item = self.ledger.xcoms.get(&((run, list.to_owned(), index), "return_value".to_owned()));
+            must!(
+                item.is_some_and(|item| *item == format!("\"item {index}\"")),
+                "{name:?} starts, and its item is {item:?}"
+            );
+            let kept = working.host.outputs.get(list, index, "return_value");
+            must!(
+                kept.as_ref().is_none_or(|kept| item.is_some_and(|item| item == kept.as_str())),
+                "{name:?} starts with the item {kept:?}"
+            );
+        }
         // What is kept in memory is what is in the rows, and what it takes is there.
         for &above in attempt.definition.dag.tasks[key.task as usize].upstream {
             let node = &attempt.definition.dag.tasks[above as usize];
@@ -64,9 +78,30 @@ impl Simulation {
             let row = self.ledger.tasks.get(&(run, node.task_id.to_owned(), index));
             let succeeded =
                 row.is_some_and(|row| row.state == Some(State::Success) && row.try_number > row.tries_before);
-            if succeeded && matches!(node.kind, Kind::Function) && !self.ledger.meddled.contains(&run) {
+            if succeeded && matches!(node.kind, Kind::Function) && !self.ledger.marked.contains(&run) {
                 must!(there.is_some(), "`{}` has succeeded, and its output is not there", node.task_id);
             }
+        }
+        Ok(())
+    }
+
+    /// What is deleted is so by a row that is on the disk, and nobody waits for it any more.
+    pub(super) fn check_deletion(&self, due: &[Deletion]) -> Held {
+        for deletion in due {
+            let key = &deletion.object.key;
+            must!(self.ledger.deletions.get(key) == Some(deletion), "{key} is deleted, and no row says so");
+            must!(
+                !self.unsynced.deletions.contains(key),
+                "{key} is deleted by a row that is not on the disk"
+            );
+            must!(deletion.due_at <= self.now(), "{key} is deleted before {}", deletion.due_at);
+            let waits = self.ledger.tasks.iter().find(|(_, task)| {
+                let is_of = matches!(&task.waits_for, Some(WaitsFor::Object(object)) if object.key == *key);
+                // Who marks `call` says that there is no answer, whatever else waits for it.
+                let marked = self.ledger.marked.contains(&task.run);
+                is_of && !marked && task.state.is_some_and(|state| !state.is_final())
+            });
+            must!(waits.is_none(), "{key} is deleted, and {:?} waits for it", waits.map(|(name, _)| name));
         }
         Ok(())
     }
@@ -89,7 +124,7 @@ impl Simulation {
                 let ready = waiting.contains(&(number, key)) && memory.state == Some(State::Queued);
                 match self.ledger.tasks.get(&name) {
                     _ if ready => {}
-                    Some(row) => must!(same(row, &memory), "in memory {memory:?}, in the row {row:?}"),
+                    Some(row) => must!(*row == memory, "in memory {memory:?}, in the row {row:?}"),
                     None => must!(memory.state.is_none(), "{name:?} is {:?}, and has no row", memory.state),
                 }
             }
@@ -165,26 +200,6 @@ impl Simulation {
             let live = core.runs.get(&run).filter(|live| !live.run.state().is_final());
             must!(live.is_some(), "{key:?} of run {run}, which has ended, keeps its place at a service");
         }
-        Ok(())
-    }
-
-    /// Where there is no process, the rows are what was committed.
-    pub(super) fn compare_with_rows(&self) -> Held {
-        let reader = Reader::open(self.database()).map_err(|error| error.to_string())?;
-        let all = reader.runs(None, 100_000).map_err(|error| error.to_string())?;
-        let rows: BTreeMap<i64, RunRecord> = all.into_iter().map(|run| (run.number, run)).collect();
-        must!(rows == self.ledger.runs, "the runs are {rows:?}, and were {:?}", self.ledger.runs);
-        let mut tasks = BTreeMap::new();
-        for &run in rows.keys() {
-            for task in reader.tasks(run).map_err(|error| error.to_string())? {
-                tasks.insert((run, task.task_id.to_string(), task.map_index), task);
-            }
-        }
-        must!(
-            tasks == self.ledger.tasks,
-            "the task instances are {tasks:?}, and were {:?}",
-            self.ledger.tasks
-        );
         Ok(())
     }
 
@@ -321,7 +336,7 @@ impl Simulation {
             let dates: BTreeSet<_> = of_dag.iter().map(|run| run.logical_date).collect();
             let lost: Vec<_> = ticks.range(..=now).filter(|tick| !dates.contains(*tick)).collect();
             must!(
-                !dag.catchup || lost.is_empty() || self.took_back(),
+                !dag.catchup || lost.is_empty() || self.clock_set,
                 "ticks of {} have no run: {lost:?}",
                 dag.dag_id
             );
@@ -368,9 +383,4 @@ impl Simulation {
 fn keys(live: &Live) -> Vec<Key> {
     let tasks = 0..live.definition.dag.tasks.len() as u32;
     tasks.flat_map(|task| live.run.instances().keys(task)).collect()
-}
-
-/// Whether a row says what memory says.
-fn same(row: &TaskRecord, memory: &TaskRecord) -> bool {
-    row == memory
 }

@@ -19,6 +19,17 @@ pub(super) enum Wish {
     Look(Wanted),
 }
 
+impl std::fmt::Debug for Wish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Begin(number, what, _) => write!(f, "attempt {number} of {:?}", what.key()),
+            Self::Go(errand) => write!(f, "{errand:?}"),
+            Self::Look(Wanted::Watch(watch)) => write!(f, "a look for {:?}", watch.who),
+            Self::Look(_) => f.write_str("a look"),
+        }
+    }
+}
+
 /// Where wishes are noted, and what runs are named by.
 #[derive(Clone)]
 pub(super) struct Noted(Arc<Mutex<(Vec<Wish>, Random)>>);

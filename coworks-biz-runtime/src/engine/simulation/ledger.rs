@@ -1,6 +1,9 @@
 //! What the rows have to say: kept beside the database from what is committed, and held to the promises.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,7 +11,11 @@ use super::plan::Program;
 use super::rules;
 use crate::dag::{DEFAULT_POOL, Dag};
 use crate::run::{ALONE_AFTER, Key, MAX_INTERRUPTIONS, RunState, State};
-use crate::store::{Deletion, RunRecord, RunType, TaskRecord, Write};
+use crate::store::{
+    BackfillRecord, DagRecord, Deletion, NoticeRecord, RunRecord, RunType, TaskRecord, Write,
+};
+use crate::task::{Body, Definition, Member};
+use crate::tech::Service;
 
 /// A task instance: its run, its task and its map index.
 pub(super) type Name = (i64, String, i32);
@@ -18,14 +25,24 @@ pub(super) type Name = (i64, String, i32);
 pub(super) struct Ledger {
     pub(super) runs: BTreeMap<i64, RunRecord>,
     pub(super) tasks: BTreeMap<Name, TaskRecord>,
+    /// How often each run has ended.
+    pub(super) ends: BTreeMap<i64, u32>,
     /// By task instance and key.
     pub(super) xcoms: BTreeMap<(Name, String), String>,
     pub(super) deletions: BTreeMap<String, Deletion>,
-    pub(super) paused: BTreeSet<String>,
+    pub(super) dags: BTreeMap<String, DagRecord>,
+    pub(super) backfills: BTreeMap<i64, BackfillRecord>,
+    pub(super) notices: BTreeMap<i64, NoticeRecord>,
+    pub(super) versions: BTreeMap<(String, String), Arc<str>>,
+    /// What has come about in each run, and what was logged there.
+    pub(super) events: BTreeMap<i64, Trail>,
+    pub(super) logs: BTreeMap<i64, Trail>,
     /// Runs in which not all follows from what is above it: somebody has cleared, marked or stopped.
     pub(super) meddled: BTreeSet<i64>,
     /// Runs of which a task instance was marked.
     pub(super) marked: BTreeSet<i64>,
+    /// Runs that were cancelled or out of time once: what was left out then may stay so.
+    pub(super) stopped: BTreeSet<i64>,
     /// Those that ran when the process died, and are not counted yet.
     pub(super) cut_off: BTreeSet<Name>,
     /// When a retry is due, on the clock that is never set, as long as that is not set.
@@ -40,9 +57,39 @@ pub(super) struct Around<'a> {
     pub(super) clock_set: bool,
     /// Whether nothing may start.
     pub(super) starts_nothing: bool,
+    /// Those whose attempt has come to an end that counts.
+    pub(super) ended: &'a BTreeSet<Name>,
+    /// How long attempts have asked to be left alone, by their serial numbers.
+    pub(super) delays: &'a BTreeMap<String, Duration>,
     /// What a run waits for that is to be cancelled or cleared, by an order that was just taken.
     pub(super) orders: &'a BTreeSet<i64>,
 }
+
+/// A list, as its length and a sum of it: it is only ever compared.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Trail {
+    count: u32,
+    sum: u64,
+}
+
+impl Trail {
+    /// The next of a list that is in order.
+    pub(super) fn push(&mut self, what: impl Hash) {
+        let mut hasher = DefaultHasher::new();
+        (self.sum, what).hash(&mut hasher);
+        (self.count, self.sum) = (self.count + 1, hasher.finish());
+    }
+
+    /// One of a list that is in no order.
+    pub(super) fn add(&mut self, what: impl Hash) {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        (self.count, self.sum) = (self.count + 1, self.sum.wrapping_add(hasher.finish()));
+    }
+}
+
+/// Something that has come about, as its row has it.
+pub(super) type Event<'a> = (Option<(&'a str, i32, u32)>, DateTime<Utc>, &'a str, Option<&'a str>);
 
 macro_rules! must {
     ($holds:expr, $($text:tt)+) => {
@@ -56,13 +103,18 @@ pub(super) use must;
 pub(super) type Held = Result<(), String>;
 
 impl Ledger {
+    fn definition(around: &Around, run: &RunRecord) -> Option<&'static Definition> {
+        let mut all = around.program.definitions.iter().copied();
+        all.find(|definition| definition.dag.dag_id == run.dag_id)
+    }
+
     pub(super) fn dag(around: &Around, run: &RunRecord) -> &'static Dag {
-        let of = around.program.definitions.iter().find(|definition| definition.dag.dag_id == run.dag_id);
-        of.map_or(&Dag::EMPTY, |definition| definition.dag)
+        Self::definition(around, run).map_or(&Dag::EMPTY, |definition| definition.dag)
     }
 
     /// Takes in what is about to be committed.
     pub(super) fn take(&mut self, writes: &[Write], around: &Around) -> Held {
+        self.check_notices(writes, around)?;
         for write in writes {
             self.take_one(write, around).map_err(|why| format!("{why}\nby {write:?}"))?;
         }
@@ -83,15 +135,26 @@ impl Ledger {
                 if run.state == RunState::Running {
                     self.may_begin(run, around)?;
                 }
+                let begun = run.start_date.unwrap_or(run.queued_at);
+                self.event(run.number, (None, begun, run.state.as_str(), None));
                 self.runs.insert(run.number, run.clone());
             }
             Write::RunUnmade { run } => {
                 let begun = self.tasks.keys().any(|(of, ..)| of == run);
                 must!(!begun, "run {run} has begun, and is taken back");
                 self.runs.remove(run);
+                self.events.remove(run);
             }
-            Write::Run { record, event, .. } => self.run(record, event, around)?,
-            Write::Task { record, at } => self.task(record, *at, around)?,
+            Write::Run { record, event, detail, at } => {
+                self.run(record, event, around)?;
+                self.event(record.number, (None, *at, event, detail.as_deref()));
+            }
+            Write::Task { record, at } => {
+                self.task(record, *at, around)?;
+                let of = Some((&*record.task_id, record.map_index, record.try_number));
+                let state = record.state.map_or("cleared", State::as_str);
+                self.event(record.run, (of, *at, state, record.error.as_deref()));
+            }
             Write::XCom { run, task_id, map_index, key, value } => {
                 let name = ((*run, task_id.to_string(), *map_index), key.to_string());
                 let crate::store::Stored::Inline(json) = value else { return Err("a blob".to_owned()) };
@@ -103,41 +166,73 @@ impl Ledger {
                 });
             }
             Write::Delete(deletion) => {
-                self.deletions.insert(deletion.object.key.clone(), deletion.clone());
+                let new =
+                    self.deletions.entry(deletion.object.key.clone()).or_insert_with(|| deletion.clone());
+                (new.due_at, new.until) = (new.due_at.min(deletion.due_at), new.until.max(deletion.until));
             }
             Write::Spare(object) => drop(self.deletions.remove(&object.key)),
-            Write::Deleted { deletion, again: None } => drop(self.deletions.remove(&deletion.object.key)),
-            Write::Deleted { .. } => {}
-            Write::Dag(dag) => match dag.paused {
-                true => drop(self.paused.insert(dag.dag_id.clone())),
-                false => drop(self.paused.remove(&dag.dag_id)),
-            },
-            Write::Log { run, .. } => must!(self.runs.contains_key(run), "a log of no run"),
-            Write::Version { .. } | Write::Backfill(_) | Write::Notice(_) | Write::Told { .. } => {}
+            Write::Deleted { deletion, again } => {
+                let key = &deletion.object.key;
+                // What is to be deleted for longer by now stays.
+                let same = self.deletions.get_mut(key).filter(|now| now.until == deletion.until);
+                match (same, again) {
+                    (Some(now), Some(again)) => now.due_at = *again,
+                    (Some(_), None) => drop(self.deletions.remove(key)),
+                    (None, _) => {}
+                }
+            }
+            Write::Dag(dag) => drop(self.dags.insert(dag.dag_id.clone(), dag.clone())),
+            Write::Log { run, piece } => {
+                must!(self.runs.contains_key(run), "a log of no run");
+                let of = (&*piece.task_id, piece.map_index, piece.try_number);
+                self.logs.entry(*run).or_default().add((of, &piece.records));
+            }
+            Write::Version { dag_id, version, structure } => {
+                let name = (dag_id.clone(), version.clone());
+                self.versions.entry(name).or_insert_with(|| structure.as_str().into());
+            }
+            Write::Backfill(backfill) => {
+                let mut others = self.backfills.values();
+                let other = others.find(|other| {
+                    other.dag_id == backfill.dag_id && other.id != backfill.id && other.completed_at.is_none()
+                });
+                must!(other.is_none(), "two backfills of `{}` are under way", backfill.dag_id);
+                self.backfills.insert(backfill.id, backfill.clone());
+            }
+            Write::Notice(notice) => drop(self.notices.insert(notice.id, notice.clone())),
+            Write::Told { id } => drop(self.notices.remove(id)),
         }
         Ok(())
+    }
+
+    fn event(&mut self, run: i64, event: Event) {
+        self.events.entry(run).or_default().push(event);
+    }
+
+    fn is_paused(&self, dag_id: &str) -> bool {
+        self.dags.get(dag_id).is_some_and(|dag| dag.paused)
     }
 
     /// Whether one more run of its DAG may be under way.
     fn may_begin(&self, run: &RunRecord, around: &Around) -> Held {
         must!(!around.starts_nothing, "run {} begins, and nothing may", run.number);
-        must!(
-            !self.paused.contains(&run.dag_id),
-            "run {} begins while `{}` is paused",
-            run.number,
-            run.dag_id
-        );
+        must!(!self.is_paused(&run.dag_id), "run {} begins while `{}` is paused", run.number, run.dag_id);
         let of_dag =
             self.runs.values().filter(|other| other.dag_id == run.dag_id && other.number != run.number);
         let of_dag: Vec<_> = of_dag.collect();
-        // Which limit counts a run of a backfill hangs on whether that is over.
-        if run.backfill.is_some() || of_dag.iter().any(|run| run.backfill.is_some()) {
-            return Ok(());
-        }
+        // A run of a backfill that is over counts as any other.
+        let backfill = |run: &RunRecord| {
+            let of = run.backfill.filter(|_| run.run_type == RunType::Backfill);
+            of.filter(|id| self.backfills.get(id).is_some_and(|of| of.completed_at.is_none()))
+        };
         let active = of_dag.iter().filter(|other| other.state == RunState::Running && other.held.is_none());
-        let limit = Self::dag(around, run).max_active_runs;
+        let active = active.filter(|other| backfill(other) == backfill(run)).count();
+        let limit = match backfill(run) {
+            Some(id) => Some(self.backfills[&id].max_active_runs),
+            None => Self::dag(around, run).max_active_runs,
+        };
         must!(
-            limit.is_none_or(|limit| active.count() < limit as usize),
+            limit.is_none_or(|limit| active < limit as usize),
             "run {} begins beyond max_active_runs of {limit:?}",
             run.number
         );
@@ -166,12 +261,13 @@ impl Ledger {
                 must!(open.is_empty(), "run {number} ends, and {open:?} have not");
                 if new.stopped.is_some() {
                     self.meddled.insert(number);
+                    self.stopped.insert(number);
                 }
                 must!(
                     new.stopped.is_none() || to == RunState::Failed,
                     "run {number} was stopped, and succeeds"
                 );
-                if !self.meddled.contains(&number) {
+                if !self.marked.contains(&number) && !self.stopped.contains(&number) {
                     rules::end_holds(self, Self::dag(around, new), new)?;
                 }
             }
@@ -191,8 +287,14 @@ impl Ledger {
         if matches!(event, "cancelled" | "timed_out" | "marked" | "goes on" | "cleared") {
             self.meddled.insert(number);
         }
+        if matches!(event, "cancelled" | "timed_out") {
+            self.stopped.insert(number);
+        }
         if event == "marked" {
             self.marked.insert(number);
+        }
+        if new.state.is_final() && !was.0.is_final() {
+            *self.ends.entry(number).or_default() += 1;
         }
         self.runs.insert(number, new.clone());
         Ok(())
@@ -237,8 +339,9 @@ impl Ledger {
             new.interruptions
         );
         if self.cut_off.contains(&name) {
-            let stopped = self.meddled.contains(&new.run);
-            must!(interrupted || stopped, "{name:?} was cut off, and that is not counted");
+            // Somebody may have ended it before anybody has counted.
+            let ended = to.is_final() && self.meddled.contains(&new.run);
+            must!(interrupted || ended, "{name:?} was cut off, and that is not counted");
             self.cut_off.remove(&name);
         }
         let legal = match (old.state, to) {
@@ -254,6 +357,13 @@ impl Ledger {
             (Some(end), to) => to.is_final() && (self.marked.contains(&new.run) || end == to),
         };
         must!(legal, "{name:?} goes from {:?} to {to}", old.state);
+        if old.state == Some(State::Running) && !interrupted {
+            let by_somebody = around.orders.contains(&new.run) || self.stopped.contains(&new.run);
+            must!(
+                around.ended.contains(&name) || by_somebody,
+                "{name:?} is {to}, and no attempt of it that counts has ended"
+            );
+        }
         let tries = match old.state {
             None if active => old.tries_before + 1,
             Some(State::UpForRetry) if active => old.try_number + 1,
@@ -282,7 +392,14 @@ impl Ledger {
         );
         if to == State::UpForRetry {
             let due = new.due_at.ok_or_else(|| format!("{name:?} is never tried again"))?;
-            must!(due >= at, "{name:?} is due before it has failed");
+            let asked = new.error.as_deref().and_then(|error| error.strip_prefix("drawn by "));
+            let asked = asked.and_then(|serial| around.delays.get(serial)).copied();
+            let tries = new.try_number - new.tries_before;
+            must!(
+                rules::delay_holds(node.options, tries, asked, due - at),
+                "{name:?} is tried again after {}, for the {tries}. time",
+                due - at
+            );
             self.retries.insert(name.clone(), around.now + (due - at));
         } else if let Some(due) = self.retries.remove(&name)
             && active
@@ -293,14 +410,15 @@ impl Ledger {
         if to == State::Running {
             must!(run.state == RunState::Running, "{name:?} starts, and its run is {}", run.state);
             must!(!around.starts_nothing, "{name:?} starts, and nothing may");
-            must!(!self.paused.contains(dag.dag_id), "{name:?} starts while `{}` is paused", dag.dag_id);
+            must!(!self.is_paused(dag.dag_id), "{name:?} starts while `{}` is paused", dag.dag_id);
             must!(
                 self.cut_off.is_empty(),
                 "{name:?} starts before all interruptions are counted: {:?}",
                 self.cut_off
             );
-            if !self.meddled.contains(&new.run)
-                && new.try_number == 1
+            if !self.marked.contains(&new.run)
+                && run.stopped.is_none()
+                && new.try_number == new.tries_before + 1
                 && old.state != Some(State::UpForReschedule)
             {
                 rules::start_holds(self, dag, run, key)?;
@@ -310,6 +428,32 @@ impl Ledger {
             must!(new.waits_for.is_none(), "{name:?} is {to}, and waits for something");
         }
         self.tasks.insert(name, new.clone());
+        Ok(())
+    }
+
+    /// Where an attempt fails whose DAG wants to be told, that is in the same commit.
+    fn check_notices(&self, writes: &[Write], around: &Around) -> Held {
+        let mut wanted: BTreeMap<i64, i32> = BTreeMap::new();
+        for write in writes {
+            match write {
+                Write::Notice(notice) if notice.tries == 0 => *wanted.entry(notice.run).or_default() -= 1,
+                Write::Task { record, .. } => {
+                    let Some(run) = self.runs.get(&record.run) else { continue };
+                    let name = (record.run, record.task_id.to_string(), record.map_index);
+                    let before = self.tasks.get(&name).and_then(|old| old.error.as_ref());
+                    let by_itself =
+                        record.error.as_deref().is_some_and(|error| error.starts_with("drawn by "));
+                    let fails = matches!(record.state, Some(State::Failed | State::UpForRetry));
+                    let tells = Self::definition(around, run).is_some_and(|of| !of.callbacks.is_empty());
+                    if tells && fails && by_itself && before != record.error.as_ref() {
+                        *wanted.entry(record.run).or_default() += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let silent = wanted.into_iter().find(|(_, count)| *count > 0).map(|(run, _)| run);
+        must!(silent.is_none(), "an attempt of run {silent:?} fails, and nobody is to be told");
         Ok(())
     }
 
@@ -346,12 +490,50 @@ impl Ledger {
                 "{in_run} of run {} run at once",
                 task.run
             );
-            let of_task = count(tasks.entry((dag.dag_id, index_name(task))).or_default());
+            let of_task = count(tasks.entry((dag.dag_id, &*task.task_id)).or_default());
             must!(
                 options.max_active_tis_per_dag.is_none_or(|limit| of_task <= limit as usize),
                 "{of_task} of `{}` run at once",
                 task.task_id
             );
+        }
+        self.check_services(around)
+    }
+
+    /// No more calls of a service are under way than may be: those that run, and asynchronous ones from when
+    /// they are sent until nobody waits for the answer. One that is asked for again is not counted here.
+    fn check_services(&self, around: &Around) -> Held {
+        let Some(concurrency) = around.program.concurrency else { return Ok(()) };
+        let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((run, _, map_index), task) in &self.tasks {
+            let Some(run) = self.runs.get(run).filter(|run| !run.state.is_final()) else { continue };
+            // What somebody says of a call counts as a call.
+            if self.marked.contains(&run.number) {
+                continue;
+            }
+            let Some(definition) = Self::definition(around, run) else { continue };
+            let Some(index) = definition.dag.task(&task.task_id) else { continue };
+            let (call, under_way) = match &definition.bodies[index as usize] {
+                Body::Call { call, .. } => (*call, task.state == Some(State::Running)),
+                Body::Sensor { call, .. } => (&call.call, task.state == Some(State::Running)),
+                Body::Group { member: Member::Submit, call, .. } => {
+                    let wait = definition.dag.tasks[index as usize + 1].task_id.to_owned();
+                    let wait = self.tasks.get(&(run.number, wait, *map_index)).and_then(|wait| wait.state);
+                    let waits = wait.is_none_or(|wait| !wait.is_final());
+                    let under_way = match task.state {
+                        Some(State::Running | State::UpForRetry) => true,
+                        Some(State::Success) => waits,
+                        _ => false,
+                    };
+                    (&call.call, under_way)
+                }
+                _ => continue,
+            };
+            if let (Service::Api { api_id, .. }, true) = (call.service, under_way) {
+                let count = calls.entry(api_id).or_default();
+                *count += 1;
+                must!(*count <= concurrency, "{count} calls of `{api_id}` are under way");
+            }
         }
         Ok(())
     }
@@ -375,10 +557,6 @@ impl Ledger {
         };
         [last(true), last(false)]
     }
-}
-
-fn index_name(task: &TaskRecord) -> &str {
-    &task.task_id
 }
 
 fn nothing(of: &TaskRecord) -> TaskRecord {

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
+use super::drive::Simulation;
 use super::ledger::Ledger;
 use super::plan::Program;
 use super::world::World;
+use crate::config::Durability;
 use crate::engine::message::Message;
 use crate::engine::{Answer, EngineError, Order, Reprocess, RunHandle, RunName, Trigger};
 use crate::run::Mark;
@@ -21,12 +24,7 @@ pub(super) enum Asked {
 }
 
 /// Something to ask for. The runs that it may change are named.
-pub(super) fn order(
-    world: &mut World,
-    ledger: &Ledger,
-    program: &Program,
-    now: DateTime<Utc>,
-) -> (Message, Asked) {
+fn order(world: &mut World, ledger: &Ledger, program: &Program, now: DateTime<Utc>) -> (Message, Asked) {
     let random = &mut world.random;
     let place = random.below(program.definitions.len() as u64) as usize;
     let definition = program.definitions[place];
@@ -104,5 +102,114 @@ fn instance(world: &mut World, ledger: &Ledger, run: &RunRecord) -> Option<Strin
     match map_index {
         index @ 0.. if world.random.chance(80) => Some(format!("{task}[{index}]")),
         _ => Some(task.clone()),
+    }
+}
+
+impl Simulation {
+    /// Answers that have come, and ends of runs that somebody waits for.
+    pub(super) fn hear_answers(&mut self, dying: bool) -> Result<(), String> {
+        self.hear_of_ends()?;
+        for asked in std::mem::take(&mut self.asked) {
+            match asked {
+                Asked::Trigger(key, mut answer) => match answer.try_recv() {
+                    Ok(Ok(handle)) => {
+                        let (number, uuid) = (handle.run.number, handle.run.uuid.clone());
+                        let row = self.ledger.runs.get(&number);
+                        if row.is_none_or(|row| row.uuid != uuid) {
+                            return Err(format!("run {number} was acknowledged, and is not there"));
+                        }
+                        if self.unsynced.made.contains(&number) {
+                            return Err(format!("run {number} was acknowledged, and is not on the disk"));
+                        }
+                        if let Some(key) = key {
+                            let first =
+                                *self.keys.entry((handle.run.dag_id.to_owned(), key)).or_insert(number);
+                            if self.acknowledged.contains_key(&number) {
+                                self.see("a trigger with a key is repeated");
+                            }
+                            if first != number {
+                                return Err(format!("the key of run {first} gave run {number}"));
+                            }
+                        }
+                        self.acknowledged.insert(number, uuid);
+                        self.handles.insert(number, handle);
+                    }
+                    Ok(Err(error)) => refused(error)?,
+                    Err(TryRecvError::Empty) => self.asked.push(Asked::Trigger(key, answer)),
+                    Err(TryRecvError::Closed) if dying => {}
+                    Err(TryRecvError::Closed) => return Err("a trigger was never answered".to_owned()),
+                },
+                Asked::Order(touched, mut answer) => match answer.try_recv() {
+                    Ok(Ok(answer)) => self.say(|_| format!("answers {answer:?}")),
+                    Ok(Err(error)) => {
+                        self.say(|_| format!("refuses: {error}"));
+                        refused(error)?;
+                    }
+                    Err(TryRecvError::Empty) => self.asked.push(Asked::Order(touched, answer)),
+                    Err(TryRecvError::Closed) if dying => {}
+                    Err(TryRecvError::Closed) => return Err("an order was never answered".to_owned()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is told of an end finds it recorded; and on the disk, but where the durability is `relaxed`.
+    fn hear_of_ends(&mut self) -> Result<(), String> {
+        let mut told = Vec::new();
+        self.handles.retain(|&number, handle| {
+            let state = *handle.ended.borrow();
+            told.extend(state.map(|state| (number, state)));
+            state.is_none()
+        });
+        for (number, state) in told {
+            self.see("an end is told");
+            let row = self.ledger.runs.get(&number).map(|run| run.state);
+            if row != Some(state) {
+                return Err(format!("run {number} is said to be {state}, and its row says {row:?}"));
+            }
+            if self.machine.durability() != Durability::Relaxed {
+                if self.unsynced.ended.contains(&number) {
+                    return Err(format!("run {number} is said to be {state}, which is not on the disk"));
+                }
+                self.told.insert(number, self.ledger.ends[&number]);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn order_something(&mut self) {
+        let now = self.now();
+        let (message, asked) = order(&mut self.world, &self.ledger, self.program, now);
+        self.see("an order");
+        self.say(|_| match &message {
+            Message::Order { order, .. } => format!("asks: {order:?}"),
+            Message::Trigger { definition, trigger, .. } => {
+                format!("asks: {} {trigger:?}", definition.dag.dag_id)
+            }
+            _ => String::new(),
+        });
+        self.asked.push(asked);
+        self.post(message);
+    }
+
+    pub(super) fn ask(&mut self, order: Order) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.post(Message::Order { order, reply });
+        self.asked.push(Asked::Order(BTreeSet::new(), answer));
+    }
+
+    pub(super) fn asked_of(&mut self, run: i64) {
+        if let Some(Asked::Order(touched, _)) = self.asked.last_mut() {
+            touched.insert(run);
+        }
+    }
+}
+
+/// A refusal is an answer; anything else is not.
+fn refused(error: EngineError) -> Result<(), String> {
+    match error {
+        EngineError::Refused(_) => Ok(()),
+        error => Err(format!("an order fails: {error}")),
     }
 }

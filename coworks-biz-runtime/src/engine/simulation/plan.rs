@@ -119,7 +119,8 @@ const fn sensor(service: usize) -> SensorCall {
 }
 
 static CALLS: [Call; 2] = [call(0), call(1)];
-static GROUPS: [AsyncCall; 3] = [group(0, 2), group(1, 15), AsyncCall { keep: true, ..group(1, 5) }];
+pub(super) static GROUPS: [AsyncCall; 3] =
+    [group(0, 2), group(1, 15), AsyncCall { keep: true, ..group(1, 5) }];
 static SENSORS: [SensorCall; 2] = [sensor(0), sensor(1)];
 
 fn nobody() -> &'static Definition {

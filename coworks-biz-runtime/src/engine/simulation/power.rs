@@ -1,16 +1,43 @@
 //! A loss of power: what was not synced may be gone. Commit by commit, from the end: the log is written in order.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::ledger::Ledger;
 use super::machine::Process;
 use super::random::Random;
+use crate::store::Write;
 
 /// What a loss of power may leave: the log as long as it was behind each commit since the last sync.
 #[derive(Default)]
 pub(super) struct Power {
     left: Vec<(u64, Ledger)>,
-    syncs: u64,
+}
+
+/// What was committed since the last sync.
+#[derive(Default)]
+pub(super) struct Unsynced {
+    pub(super) commits: u32,
+    /// The runs that were made, and those that have ended.
+    pub(super) made: BTreeSet<i64>,
+    pub(super) ended: BTreeSet<i64>,
+    /// The keys of what is to be deleted.
+    pub(super) deletions: BTreeSet<String>,
+}
+
+impl Unsynced {
+    /// These are about to be committed.
+    pub(super) fn take(&mut self, writes: &[Write]) {
+        self.commits += 1;
+        for write in writes {
+            match write {
+                Write::RunMade(run) => self.made.extend([run.number]),
+                Write::Run { record, .. } if record.state.is_final() => self.ended.extend([record.number]),
+                Write::Delete(deletion) => self.deletions.extend([deletion.object.key.clone()]),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// What was on the disk before the process was gone.
@@ -25,23 +52,27 @@ fn log_of(database: &Path) -> PathBuf {
     name.into()
 }
 
+fn length(database: &Path) -> u64 {
+    std::fs::metadata(log_of(database)).map_or(0, |file| file.len())
+}
+
+/// Whether all that was committed is on the disk.
+pub(super) fn is_synced(database: &Path, process: &Process) -> bool {
+    process.core.writer.synced() == length(database)
+}
+
 impl Power {
     /// A process has the database, as it is.
-    pub(super) fn on(&mut self, database: &Path, process: &Process, ledger: &Ledger) {
-        let length = std::fs::metadata(log_of(database)).map_or(0, |file| file.len());
-        *self = Self { left: vec![(length, ledger.clone())], syncs: process.core.writer.syncs() };
+    pub(super) fn on(&mut self, database: &Path, ledger: &Ledger) {
+        self.left = vec![(length(database), ledger.clone())];
     }
 
-    /// Something was committed. How many commits are not synced.
-    pub(super) fn committed(&mut self, database: &Path, process: &Process, ledger: &Ledger) -> usize {
-        let syncs = process.core.writer.syncs();
-        if syncs > self.syncs {
+    /// Something was committed, and synced or not.
+    pub(super) fn committed(&mut self, database: &Path, synced: bool, ledger: &Ledger) {
+        if synced {
             self.left.clear();
         }
-        self.syncs = syncs;
-        let length = std::fs::metadata(log_of(database)).map_or(0, |file| file.len());
-        self.left.push((length, ledger.clone()));
-        self.left.len() - 1
+        self.left.push((length(database), ledger.clone()));
     }
 
     pub(super) fn disk(database: &Path) -> Disk {

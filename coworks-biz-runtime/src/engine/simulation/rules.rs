@@ -1,8 +1,12 @@
 //! Trigger rules and gates once more, and only as the guide tells them: what has to be so where a task
 //! starts, and where it ends without having run.
 
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
 use super::ledger::{Held, Ledger, must};
-use crate::dag::{Dag, Kind, Role, TriggerRule};
+use crate::dag::{Dag, Kind, Options, Role, TriggerRule};
 use crate::run::{Key, RunState, State};
 use crate::store::{RunRecord, TaskRecord};
 
@@ -40,6 +44,16 @@ impl Rows<'_> {
             false => self.all(above),
         };
         node.upstream.iter().flat_map(of).map(|above| self.state(above)).collect()
+    }
+
+    /// How the gate has ended that does not let it in; `None` where it does, or there is none.
+    fn gate(&self, key: Key) -> Option<Option<State>> {
+        let gate = self.dag.tasks[key.task as usize].gate?;
+        let by = match self.dag.tasks[gate.task as usize].kind {
+            Kind::Map { .. } => Key::plain(gate.task),
+            _ => key.beside(gate.task),
+        };
+        (!self.is_let_in(key)).then(|| self.state(by))
     }
 
     /// Whether its gate lets it run.
@@ -86,6 +100,57 @@ fn lets_run(rule: TriggerRule, role: Role, above: &[Option<State>]) -> bool {
     }
 }
 
+/// How a task may end that its rule does not let run, where its upstreams have all ended.
+fn left_out(rule: TriggerRule, above: &[Option<State>]) -> Vec<State> {
+    use State::{Failed, Skipped, Success, UpstreamFailed};
+    let any = |of: &[State]| above.iter().flatten().any(|state| of.contains(state));
+    let all = |of: &[State]| above.iter().flatten().all(|state| of.contains(state));
+    let (failed, skipped) = (any(&[Failed, UpstreamFailed]), any(&[Skipped]));
+    let mut ends = Vec::new();
+    match rule {
+        // Whichever is known first.
+        TriggerRule::AllSuccess => {
+            ends.extend(failed.then_some(UpstreamFailed));
+            ends.extend(skipped.then_some(Skipped));
+        }
+        TriggerRule::NoneFailed => ends.extend(failed.then_some(UpstreamFailed)),
+        TriggerRule::NoneFailedMinOneSuccess => {
+            ends.extend(failed.then_some(UpstreamFailed));
+            ends.extend(all(&[Skipped]).then_some(Skipped));
+        }
+        TriggerRule::OneSuccess if all(&[Skipped]) => ends.push(Skipped),
+        TriggerRule::OneSuccess => ends.push(UpstreamFailed),
+        TriggerRule::AllDoneMinOneSuccess => {
+            ends.extend(skipped.then_some(Skipped));
+            ends.extend((!skipped && !any(&[Success])).then_some(UpstreamFailed));
+        }
+        TriggerRule::AllFailed
+        | TriggerRule::AllSkipped
+        | TriggerRule::OneFailed
+        | TriggerRule::OneDone
+        | TriggerRule::NoneSkipped => ends.push(Skipped),
+        TriggerRule::AllDone | TriggerRule::AllDoneSetupSuccess | TriggerRule::Always => {}
+    }
+    ends
+}
+
+/// Whether a task is tried again after so long: as its attempt has asked, or as it says itself.
+pub(super) fn delay_holds(options: &Options, tries: u32, asked: Option<Duration>, delay: TimeDelta) -> bool {
+    let seconds = |duration: Duration| duration.as_secs() as i64;
+    if let Some(asked) = asked {
+        return delay == TimeDelta::seconds(seconds(asked));
+    }
+    let own = seconds(options.retry_delay);
+    if !options.retry_exponential_backoff {
+        return delay == TimeDelta::seconds(own);
+    }
+    // Twice as long each time, and up to as much again.
+    let least = (own << (tries - 1)).max(1);
+    let most = options.max_retry_delay.map_or(i64::MAX, seconds);
+    let (least, longest) = (least.min(most), (2 * least - 1).min(most));
+    delay.subsec_nanos() == 0 && (least..=longest).contains(&delay.num_seconds())
+}
+
 /// What has to be so where a task starts for the first time.
 pub(super) fn start_holds(ledger: &Ledger, dag: &'static Dag, run: &RunRecord, key: Key) -> Held {
     let rows = Rows { ledger, dag, run: run.number };
@@ -127,21 +192,32 @@ pub(super) fn past_allows(ledger: &Ledger, dag: &'static Dag, before: i64, task:
 pub(super) fn end_holds(ledger: &Ledger, dag: &'static Dag, run: &RunRecord) -> Held {
     let rows = Rows { ledger, dag, run: run.number };
     let all = (0..dag.tasks.len() as u32).flat_map(|task| rows.all(task));
-    let has_setups = dag.tasks.iter().any(|task| task.role == Role::Setup);
+    let has_roles = dag.tasks.iter().any(|task| task.role != Role::Work);
     for key in all {
         let node = &dag.tasks[key.task as usize];
         let Some(row) = rows.get(key) else {
             return Err(format!("{key:?} has no end in run {}", run.number));
         };
         if row.try_number == 0 {
-            let left_out = matches!(row.state, Some(State::Skipped | State::UpstreamFailed));
-            must!(left_out, "{key:?} is {:?}, and has never run", row.state);
-            let above = rows.above(key);
-            let runs = rows.is_let_in(key) && lets_run(node.options.trigger_rule, node.role, &above);
-            let plain = node.options.trigger_rule == TriggerRule::AllSuccess
-                && node.role == Role::Work
-                && !has_setups;
-            must!(!(plain && runs), "{key:?} should have run: {above:?}");
+            let state = row.state.unwrap_or(State::Removed);
+            let is_left_out = matches!(state, State::Skipped | State::UpstreamFailed);
+            must!(is_left_out, "{key:?} is {state}, and has never run");
+            // What a setup or a teardown means for others is looked at by tests of `run`.
+            if has_roles {
+                continue;
+            }
+            let (above, rule) = (rows.above(key), node.options.trigger_rule);
+            let mut ends = match rows.gate(key) {
+                None => Vec::new(),
+                Some(Some(State::Failed | State::UpstreamFailed)) => vec![State::UpstreamFailed],
+                Some(_) => vec![State::Skipped],
+            };
+            if lets_run(rule, node.role, &above) {
+                must!(!ends.is_empty(), "{key:?} should have run under {rule:?} with {above:?} above it");
+            } else {
+                ends.extend(left_out(rule, &above));
+            }
+            must!(ends.contains(&state), "{key:?} is {state} under {rule:?} with {above:?} above it");
         }
     }
     let waits = |task: u32| dag.tasks[task as usize].downstream.iter().copied().chain(dag.members(task));

@@ -20,6 +20,9 @@ pub(super) enum Happening {
     Arrives(String, bool),
 }
 
+/// What is wanted once: by the uuid of a run, a task, its map index and its generation.
+pub(super) type Effect = (String, &'static str, i32, u32);
+
 /// Services, S3, and what is to come.
 #[derive(Debug)]
 pub(super) struct World {
@@ -32,6 +35,9 @@ pub(super) struct World {
     pub(super) objects: BTreeMap<String, bool>,
     /// How often a service was asked for one effect, by `Idempotency-Key`.
     pub(super) effects: BTreeMap<String, u32>,
+    /// What each of these keys is for, and the other way round.
+    keys: BTreeMap<String, Effect>,
+    named: BTreeMap<Effect, String>,
     /// Keys that stay, as the call says.
     pub(super) kept: BTreeSet<String>,
     /// Whether nothing goes wrong any more.
@@ -47,6 +53,8 @@ impl World {
             serial: 0,
             objects: BTreeMap::new(),
             effects: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            named: BTreeMap::new(),
             kept: BTreeSet::new(),
             calm: false,
         }
@@ -88,6 +96,19 @@ impl World {
             _ => (400_000, 1_000),
         };
         Duration::from_millis(least + self.random.below(most))
+    }
+
+    /// An effect has one key, over all its tries, and no other effect has that.
+    pub(super) fn knows(&mut self, key: &str, effect: Effect) -> Result<(), String> {
+        let (of, name) = (self.keys.get(key), self.named.get(&effect));
+        if of.is_some_and(|of| *of != effect) || name.is_some_and(|name| name != key) {
+            return Err(format!(
+                "{effect:?} is asked for as {key}, which was {of:?}, and before as {name:?}"
+            ));
+        }
+        self.keys.insert(key.to_owned(), effect.clone());
+        self.named.insert(effect, key.to_owned());
+        Ok(())
     }
 
     /// A service is asked for an effect; it honours the key. Whether it has done so before.
