@@ -18,7 +18,7 @@ clean() {
 trap clean EXIT
 mkdir "$disk"
 if ! why=$(mount -t tmpfs -o size=4m tmpfs "$disk" 2>&1); then
-    echo "this user may not mount a disk in memory ($why)" >&2
+    echo "this user may not mount a disk in memory (${why%%$'\n'*})" >&2
     exit 77
 fi
 cd "$disk"
