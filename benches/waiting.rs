@@ -5,6 +5,12 @@
 //! come one by one, and how late each is noticed; in the end all the others. `-- 1000` waits for fewer. The server is
 //! SeaweedFS where `WEED` names its binary, else the one of `--local`, which is slow with many objects.
 
+#[path = "scale/calls.rs"]
+mod calls;
+#[path = "engine/measure.rs"]
+#[allow(dead_code, reason = "only memory is measured here")]
+mod measure;
+
 use std::io::BufRead;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -25,6 +31,8 @@ use coworks_biz::{Biz, Error};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use self::calls::waiting;
+
 const BUCKET: &str = "answers";
 
 /// For so long nothing comes.
@@ -35,13 +43,6 @@ const SOME: Duration = Duration::from_secs(60);
 
 /// How many of the others come in a second.
 const A_SECOND: u64 = 500;
-
-#[biz]
-fn waiting(conf: Vec<u64>) {
-    for at in conf {
-        let answered: u64 = tech!(async GET "/at/{at}", api_id = "oracle", no_auth, timeout = "12h");
-    }
-}
 
 /// Milliseconds since the epoch.
 fn now() -> u64 {
@@ -165,15 +166,11 @@ async fn weed(binary: &str, dir: &Path) -> (Server, S3Server) {
 
 /// Resident memory now and at most in MiB, and CPU seconds since the start.
 fn usage() -> (u64, u64, f64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let of = |name: &str| -> u64 {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-    };
+    let (now, peak) = measure::memory();
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    (of("VmRSS:"), of("VmHWM:"), ticks / 100.0)
+    (now as u64, peak as u64, ticks / 100.0)
 }
 
 async fn asked(engine: &Engine) -> Waiting {

@@ -1,24 +1,27 @@
 #!/usr/bin/env bash
 # A disk that is full and then is not: nothing is lost, and every face says so meanwhile.
-# Needs root, for a disk of its own in memory. `cargo build --examples` comes first.
+# Needs root, for a disk of its own in memory: 77 is the exit code where it may not have one. `cargo build --examples`
+# comes first.
 set -euo pipefail
 program=${1:-$(dirname "$0")/../target/debug/examples/program}
 program=$(realpath "$program")
-disk=$(mktemp -d)
-if ! mount -t tmpfs -o size=4m tmpfs "$disk"; then
-    echo "NOT TESTED: this user may not mount a disk in memory" >&2
-    exit 0
-fi
+dir=$(mktemp -d)
+disk=$dir/disk log=$dir/log
 pid=
 clean() {
     [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
     wait 2>/dev/null || true
     cd /
-    umount "$disk" && rmdir "$disk"
+    umount "$disk" 2>/dev/null || true
+    rm -rf "$dir"
 }
 trap clean EXIT
+mkdir "$disk"
+if ! why=$(mount -t tmpfs -o size=4m tmpfs "$disk" 2>&1); then
+    echo "this user may not mount a disk in memory (${why%%$'\n'*})" >&2
+    exit 77
+fi
 cd "$disk"
-log="$disk/../$(basename "$disk").log"
 export COWORKS_SECRET_API_TOKEN=of-nobody-at-all
 
 # Until something holds, for 30 seconds.
@@ -28,8 +31,10 @@ until_() {
         sleep 0.1
     done
     echo "never: $*" >&2
+    tail -20 "$log" >&2
     return 1
 }
+ended() { ! kill -0 "$pid" 2>/dev/null; }
 says() { "$program" runs 2>&1 | grep -q "$1"; }
 succeeded() { [ "$("$program" runs ordered --limit 1000 --output json 2>/dev/null | grep -c '"state": "success"')" = "$1" ]; }
 
@@ -81,7 +86,7 @@ if [ "$(wc -l <<<"$values")" != 1 ]; then
 fi
 "$program" db verify
 kill "$pid"
+until_ ended
 wait "$pid"
 pid=
-rm -f "$log"
 echo "a full disk was waited out"

@@ -5,24 +5,29 @@
 //! and with the default limits where its name says nothing else. Then the same again while four
 //! readers page through runs and tasks of that database, each a hundred times a second.
 //!
-//! The reference is the same process committing one row at a time, synced, into the same file:
-//! a chain cannot be much faster than that.
+//! The engine is one that serves. The reference is the same process committing one row at a time, synced, into the same
+//! file: a chain cannot be much faster than that.
 //!
 //! `-- chain rounds=20` measures what has `chain` in its name, twenty times, and with `exactly` what is
-//! called so; `times=2` does it twice in each round; `alone` leaves the readers out. `COWORKS_BENCH_DIR` is where the databases are made; here, where it is not set.
+//! called so; `times=2` does it twice in each round; `alone` leaves the readers out. `COWORKS_BENCH_DIR` is where the
+//! databases are made; here, where it is not set.
 
+#[allow(dead_code, reason = "other benches measure memory")]
+mod measure;
 mod reading;
 mod shapes;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use coworks_biz::__runtime::run::RunState;
 use coworks_biz::__runtime::task::{Capture, Definition};
 use coworks_biz::config::{Config, Durability, Environment, Flags};
-use coworks_biz::engine::{Engine, Mode, Trigger};
+use coworks_biz::engine::{Engine, Mode};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use self::measure::{commits, median};
+use self::shapes::work;
 
 /// How often each shape is measured where nothing is said; the median counts.
 const ROUNDS: usize = 5;
@@ -70,49 +75,19 @@ fn measure(dir: &Path, shape: &Shape, readers: usize) -> (f64, f64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     let config = config(dir, shape);
     runtime.block_on(async {
-        let engine = Engine::start(&config, &[shape.definition], Mode::OneRun).expect("an engine");
+        let engine = Engine::start(&config, &[shape.definition], Mode::Serve).expect("an engine");
         // The log and the caches then have their size.
-        work(&engine, shape).await;
+        work(&engine, shape.definition, shape.runs).await;
         let reading = reading::Reading::start(&config.db, readers);
         let begin = Instant::now();
         for _ in 0..shape.times {
-            work(&engine, shape).await;
+            work(&engine, shape.definition, shape.runs).await;
         }
         let took = begin.elapsed();
         drop(reading);
         let rate = (shape.times * shape.steps) as f64 / took.as_secs_f64();
-        (rate, reference(&config.db))
+        (rate, commits(&config.db, 0, 1000))
     })
-}
-
-/// Does all runs at once, until the last has ended.
-async fn work(engine: &Engine, shape: &Shape) {
-    let triggers = (0..shape.runs).map(|_| engine.trigger(shape.definition, Trigger::default()));
-    for handle in futures_util::future::join_all(triggers).await {
-        let state = handle.expect("a run").ended().await.expect("its end");
-        assert_eq!(state, RunState::Success);
-    }
-}
-
-/// Synced commits of one row each, a second.
-fn reference(db: &Path) -> f64 {
-    let file = rusqlite::Connection::open(db).expect("a file");
-    file.busy_timeout(Duration::from_secs(5)).expect("a time");
-    file.execute_batch("PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS reference (a, b, c)")
-        .expect("a table");
-    let commits = 1000;
-    let mut insert =
-        file.prepare("INSERT INTO reference VALUES (?, 'task_1', 'success')").expect("a statement");
-    let begin = Instant::now();
-    for number in 0..commits {
-        insert.execute([number]).expect("a row");
-    }
-    f64::from(commits) / begin.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn main() {

@@ -1,30 +1,64 @@
-//! The shapes of work that are measured: functions that do nothing but log a line.
+//! The shapes of work that are measured, and how it is done; here of functions that do nothing but log a line.
 
 use coworks_biz::__runtime::dag::{Dag, Gate, Kind, Task};
+use coworks_biz::__runtime::run::RunState;
 use coworks_biz::__runtime::task::{Body, Context, Definition, Items, Work, finish, items};
+use coworks_biz::engine::{Engine, Trigger};
+use coworks_biz::prelude::info;
 use coworks_biz::{Error, Result};
+use futures_util::future::join_all;
+
+/// Does so many runs at once, until the last has ended.
+pub async fn work(engine: &Engine, definition: &'static Definition, runs: usize) {
+    let triggers = (0..runs).map(|_| engine.trigger(definition, Trigger::default()));
+    for handle in join_all(triggers).await {
+        let state = handle.expect("a run").ended().await.expect("its end");
+        assert_eq!(state, RunState::Success);
+    }
+}
 
 fn step(context: &Context) -> Result<Work> {
     let index = context.try_number;
     Ok(finish(async move {
-        tracing::info!("try {index}");
+        info!("try {index}");
         Ok::<_, Error>(index)
     }))
 }
 
 /// 1 > 998 > 1.
 pub fn fan() -> &'static Definition {
-    let middle = (1..999).map(|_| vec![0]);
-    definition("fan", std::iter::once(vec![]).chain(middle).chain([(1..999).collect()]).collect())
+    definition("fan", fanned(), logs, |_| Body::Function(step))
 }
 
 /// Each task waits for the one before.
 pub fn chain(dag_id: &'static str, length: u32) -> &'static Definition {
-    definition(dag_id, (0..length).map(|task| task.checked_sub(1).into_iter().collect()).collect())
+    definition(dag_id, chained(length), logs, |_| Body::Function(step))
 }
 
-/// A DAG of such functions; `upstream` gives the upstreams of each.
-fn definition(dag_id: &'static str, upstream: Vec<Vec<u32>>) -> &'static Definition {
+/// What such a function is.
+fn logs(_: &'static [u32]) -> Task {
+    Task { output: "u32", ..Task::FUNCTION }
+}
+
+/// The upstreams of 1 > 998 > 1.
+pub fn fanned() -> Vec<Vec<u32>> {
+    let middle = (1..999).map(|_| vec![0]);
+    std::iter::once(vec![]).chain(middle).chain([(1..999).collect()]).collect()
+}
+
+/// The upstreams of tasks each of which waits for the one before.
+pub fn chained(length: u32) -> Vec<Vec<u32>> {
+    (0..length).map(|task| task.checked_sub(1).into_iter().collect()).collect()
+}
+
+/// What `#[biz]` makes of such a plan: `upstream` gives the upstreams of each task, `task` what it is beside that, and
+/// `body` what it runs.
+pub fn definition(
+    dag_id: &'static str,
+    upstream: Vec<Vec<u32>>,
+    task: impl Fn(&'static [u32]) -> Task,
+    body: impl Fn(&Task) -> Body,
+) -> &'static Definition {
     let mut downstream = vec![vec![]; upstream.len()];
     for (task, above) in upstream.iter().enumerate() {
         for &above in above {
@@ -32,15 +66,13 @@ fn definition(dag_id: &'static str, upstream: Vec<Vec<u32>>) -> &'static Definit
         }
     }
     let order: Vec<u32> = (0..upstream.len() as u32).collect();
-    let tasks = upstream.into_iter().zip(downstream).enumerate().map(|(index, (up, down))| Task {
-        task_id: format!("task_{index}").leak(),
-        upstream: up.leak(),
-        downstream: down.leak(),
-        output: "u32",
-        ..Task::FUNCTION
+    let tasks = upstream.into_iter().zip(downstream).enumerate().map(|(index, (up, down))| {
+        let up: &'static [u32] = up.leak();
+        let task_id = format!("task_{index}").leak();
+        Task { task_id, upstream: up, downstream: down.leak(), ..task(up) }
     });
     let dag = Dag { dag_id, tasks: tasks.collect::<Vec<_>>().leak(), order: order.leak(), ..Dag::EMPTY };
-    let bodies: Vec<Body> = dag.tasks.iter().map(|_| Body::Function(step)).collect();
+    let bodies: Vec<Body> = dag.tasks.iter().map(body).collect();
     Box::leak(Box::new(Definition {
         dag: Box::leak(Box::new(dag)),
         bodies: bodies.leak(),

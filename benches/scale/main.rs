@@ -6,9 +6,13 @@
 //! `COWORKS_BENCH_DIR` is where the databases are made; here, where it is not set. Nothing is called: S3 is a port at
 //! which nobody listens.
 
+mod calls;
 mod files;
 mod idle;
 mod latency;
+#[path = "../engine/measure.rs"]
+#[allow(dead_code, reason = "what the disk gives is measured by another bench")]
+mod measure;
 mod open;
 mod past;
 mod plans;
@@ -24,6 +28,8 @@ use coworks_biz::config::{Config, Environment, Flags, S3, S3Server, Secret};
 use coworks_biz::engine::{Answer, Engine, Mode, Order};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use self::measure::{median, memory};
 
 /// The defaults, and an S3 that is not there.
 fn config(db: &Path) -> Config {
@@ -61,16 +67,6 @@ async fn serving(db: &Path, definitions: &[&'static Definition]) -> (Engine, Dur
     (engine, begin.elapsed())
 }
 
-/// Resident memory now and at most, in MiB.
-fn memory() -> (f64, f64) {
-    let status = std::fs::read_to_string("/proc/self/status").expect("what Linux says of this process");
-    let of = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).expect("a line");
-        line.split_whitespace().nth(1).expect("a number").parse::<f64>().expect("a number") / 1024.0
-    };
-    (of("VmRSS:"), of("VmHWM:"))
-}
-
 /// The CPU time of this process.
 fn cpu() -> Duration {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).expect("usage");
@@ -80,11 +76,6 @@ fn cpu() -> Duration {
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn main() {

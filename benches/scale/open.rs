@@ -7,7 +7,7 @@ use coworks_biz::__runtime::task::Definition;
 use coworks_biz::Biz;
 use coworks_biz::engine::{Engine, Mode, Trigger};
 
-use super::{config, files, memory, ms, plans, serving, status};
+use super::{calls, config, files, memory, ms, plans, serving, status};
 
 /// Ten thousand runs under way, of one DAG and of a thousand.
 pub async fn runs(dir: &Path) {
@@ -45,7 +45,7 @@ pub async fn runs(dir: &Path) {
 /// A hundred thousand answers that are waited for.
 pub async fn waits(dir: &Path) {
     let (db, count) = (dir.join("biz.db"), 100_000);
-    let all = [plans::waiting::DEFINITION];
+    let all = [calls::waiting::DEFINITION];
     drop(serving(&db, &all).await);
     files::waits(&db, count, all[0]);
     let before = memory().0;

@@ -3,22 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use coworks_biz::__runtime::run::RunState;
-use coworks_biz::__runtime::task::Definition;
 use coworks_biz::config::Durability;
-use coworks_biz::engine::{Engine, Trigger};
 use coworks_biz::store::{Reader, Writer};
 
+use super::shapes::work;
 use super::{files, latency, median, ms, plans, serving, shapes};
-
-/// Does all runs at once, until the last has ended.
-async fn work(engine: &Engine, definition: &'static Definition, runs: usize) {
-    let triggers = (0..runs).map(|_| engine.trigger(definition, Trigger::default()));
-    for handle in futures_util::future::join_all(triggers).await {
-        let state = handle.expect("a run").ended().await.expect("its end");
-        assert_eq!(state, RunState::Success);
-    }
-}
 
 /// How long a page of runs takes at first and then, of all DAGs and of one.
 fn pages(db: &Path) -> [f64; 3] {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use coworks_biz::__runtime::dag::{Dag, Gate, Kind, Options, Schedule, Task};
 use coworks_biz::__runtime::task::{Body, Context, Definition, Items, Work, finish, items};
-use coworks_biz::prelude::*;
 use coworks_biz::{Error, Result};
 
 /// When the first task of a run has begun, by the number of the run.
@@ -99,12 +98,4 @@ pub fn open(dag_id: &'static str) -> &'static Definition {
 fn definition(dag: Dag, bodies: Vec<Body>) -> &'static Definition {
     let (dag, bodies) = (Box::leak(Box::new(dag)), Vec::leak(bodies));
     Box::leak(Box::new(Definition { dag, bodies, ..Definition::EMPTY }))
-}
-
-/// An asynchronous call for each.
-#[biz]
-pub fn waiting(conf: Vec<u64>) {
-    for at in conf {
-        let answered: u64 = tech!(async GET "/at/{at}", api_id = "oracle", no_auth, timeout = "12h");
-    }
 }

@@ -11,7 +11,7 @@ use coworks_biz::local::axum::routing::post;
 use coworks_biz::local::axum::{Json, Router};
 use serde_json::json;
 
-use crate::harness::{Gate, Run, World, show, trigger};
+use crate::harness::{Gate, PATIENCE, Run, World, show, trigger};
 
 /// How many were under way at once, now and at most.
 type Held = Arc<Mutex<(usize, usize)>>;
@@ -50,11 +50,13 @@ fn count(run: &Run, task: &str, state: &str) -> usize {
 
 /// Waits until so many instances of a task are in a state.
 async fn until(world: &World, run_id: &str, task: &str, state: &str, expected: usize) -> Run {
+    let begin = std::time::Instant::now();
     loop {
         let run = show(world, run_id).await;
         if count(&run, task, state) == expected {
             return run;
         }
+        assert!(begin.elapsed() < PATIENCE, "{expected} of {task} are never {state}: {run:?}");
     }
 }
 

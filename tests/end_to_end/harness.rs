@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use coworks_biz::local::axum::Router;
 use coworks_biz::local::axum::body::{Body, Bytes, to_bytes};
@@ -15,6 +16,9 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 pub const TOKEN: &str = "a-very-secret-token";
+
+/// For so long a test waits for what is to come in no time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An example's binary: cargo builds the examples along with the tests.
 pub fn example(name: &str) -> PathBuf {
@@ -73,7 +77,7 @@ impl Gate {
 
     /// In the test: waits until a request is there.
     pub async fn arrival(&self) {
-        let arrived = tokio::time::timeout(std::time::Duration::from_secs(60), self.arrived.acquire());
+        let arrived = tokio::time::timeout(PATIENCE, self.arrived.acquire());
         arrived.await.expect("no request has come").unwrap().forget();
     }
 
@@ -167,7 +171,7 @@ impl World {
     pub fn start(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running(Some(command.spawn().unwrap()))
+        Running::spawn(&mut command)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -192,6 +196,15 @@ impl World {
         let mut found = vec![];
         walk(&self.dir.path().join("s3/coworks-airflow"), &mut found);
         found
+    }
+}
+
+/// Looks again and again until it holds, and tells what has not where that takes too long.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < PATIENCE, "after {PATIENCE:?} it does not hold that {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -244,15 +257,31 @@ impl Ended {
 pub struct Running(Option<Child>);
 
 impl Running {
+    pub fn spawn(command: &mut Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
     pub fn signal(&self, signal: &str) {
         let pid = self.0.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
-    pub async fn kill(&mut self) {
+    /// `kill -9`; how it has ended, which may have been by itself.
+    pub async fn kill(&mut self) -> ExitStatus {
         let mut child = self.0.take().unwrap();
         child.kill().unwrap();
-        tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap()
+    }
+
+    /// How it has ended, where it has.
+    pub fn over(&mut self) -> Option<ExitStatus> {
+        self.0.as_mut().unwrap().try_wait().unwrap()
+    }
+
+    /// Waits for its end, and kills it where that does not come.
+    pub async fn ends(&mut self, what: &str) -> ExitStatus {
+        until(what, || self.over().is_some()).await;
+        self.over().unwrap()
     }
 
     pub async fn ended(&mut self) -> Ended {

@@ -7,7 +7,7 @@ use coworks_biz::local::axum::routing::post;
 use coworks_biz::local::axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, Run, World, show, trigger};
+use crate::harness::{Gate, PATIENCE, Run, World, show, trigger};
 
 /// `/held` waits for the gate and gives back what it was given.
 async fn world() -> (World, Gate) {
@@ -45,8 +45,10 @@ async fn a_pool_of_one_slot_has_one_call_at_a_time() {
         gate.arrival().await;
         // Who waits for a slot says so after a while.
         let count = |run: &Run, state: &str| run.mapped("held").iter().filter(|is| **is == state).count();
+        let begin = std::time::Instant::now();
         let mut run = show(&world, &run_id).await;
         while count(&run, "queued") < left {
+            assert!(begin.elapsed() < PATIENCE, "{left} do not wait for a slot: {run:?}");
             run = show(&world, &run_id).await;
         }
         assert_eq!((count(&run, "running"), count(&run, "queued")), (1, left));

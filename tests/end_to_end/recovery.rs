@@ -3,7 +3,7 @@
 use coworks_biz::local::axum::routing::{get, post};
 use coworks_biz::local::axum::{Json, Router};
 
-use crate::harness::{Gate, World};
+use crate::harness::{Gate, World, until};
 
 fn gated(gate: &Gate) -> Router {
     let gate = gate.clone();
@@ -69,9 +69,7 @@ async fn an_answer_that_arrives_while_nobody_runs_is_taken() {
     first.says("up_for_reschedule").await;
     first.kill().await;
     gate.open();
-    while world.objects().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until("the answer is there", || !world.objects().is_empty()).await;
     let run_id = world.last_run_id().await;
     let (ended, run) = world.run_json(&["--resume", &run_id]).await;
     assert_eq!(ended.code(), 0, "{ended:?}");
@@ -223,9 +221,7 @@ async fn ten_thousand_instances_are_gone_on_with_after_a_kill_and_a_stop() {
     for (signal, at) in [("-KILL", 1_000), ("-TERM", 4_000)] {
         let mut serving = world.start(&["serve", "--quiet"]);
         let database = look(&world);
-        while doubled(&database, "success") < at {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until(&format!("{at} have succeeded"), || doubled(&database, "success") >= at).await;
         serving.signal(signal);
         let ended = serving.ended().await;
         if signal == "-TERM" {
@@ -235,10 +231,8 @@ async fn ten_thousand_instances_are_gone_on_with_after_a_kill_and_a_stop() {
     let _serving = world.start(&["serve", "--quiet"]);
     let database = look(&world);
     let open = "SELECT count(*) FROM dag_run WHERE end_date IS NULL";
-    while database.query_row(open, [], |row| row.get::<_, u64>(0)).unwrap() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
     let number = |sql: &str| database.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+    until("the run has ended", || number(open) == 0).await;
     let starts = "SELECT count(*) FROM event WHERE task_id = 'doubled' AND state = 'running'";
     let ends = "SELECT count(*) FROM event WHERE task_id = 'doubled' AND state = 'success'";
     let interruptions = number("SELECT sum(interruptions) FROM task_instance");

@@ -8,13 +8,16 @@ use crate::harness::World;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_above_the_limit_is_refused_with_its_size_and_the_limit() {
     let world = World::new(Router::new()).await;
-    let (ended, run) = world.run_with("weighty", json!([100_000_000, 1_000_000])).await;
+    // Of a text, with its two quotes.
+    let most = (64 << 20) - 2;
+    let (ended, run) = world.run_with("weighty", json!([100_000_000, most + 1, most])).await;
     assert_eq!(ended.code(), 1, "{ended:?}");
-    assert_eq!(run.mapped("made"), ["failed", "success"]);
+    assert_eq!(run.mapped("made"), ["failed", "failed", "success"]);
     let advice = "and a task may pass on 64 MiB: store it elsewhere, such as in S3, and pass on where";
     let errors: Vec<_> = run.instances("made").into_iter().map(|task| task["error"].clone()).collect();
     assert_eq!(errors[0], format!("`return_value` has 96 MiB, {advice}"));
-    assert_eq!(errors[1], Value::Null);
+    assert_eq!(errors[1], format!("`return_value` has 65 MiB, {advice}"));
+    assert_eq!(errors[2], Value::Null);
     let values = std::fs::read_dir(world.path(".coworks-biz/biz.db.blobs")).unwrap().count();
     assert_eq!(values, 1, "nothing is left of what was refused");
 }
@@ -40,7 +43,7 @@ async fn a_conf_is_taken_up_to_what_may_pass_between_tasks() {
     let conf = |size: usize| {
         std::fs::write(world.path("conf.json"), format!("\"{}\"", "x".repeat(size))).unwrap();
     };
-    conf(10_000_000);
+    conf((64 << 20) - 2);
     let mut serving = world.start(&["serve"]);
     serving.says("serving").await;
     assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
@@ -48,9 +51,9 @@ async fn a_conf_is_taken_up_to_what_may_pass_between_tasks() {
     assert_eq!(world.run(&triggered).await.code(), 0);
     serving.says("run ends: success").await;
     let run = crate::harness::Run(world.run(&["show", "--biz", "weighed", "--output", "json"]).await.json());
-    assert_eq!(run.value("length"), 10_000_000);
+    assert_eq!(run.value("length"), (64 << 20) - 2);
 
-    conf(64 << 20);
+    conf((64 << 20) - 1);
     let advice = "the conf does not fit biz `weighed`: it has 65 MiB, and a run may have 64 MiB: \
                   store it elsewhere, such as in S3, and give where";
     let refused = world.run(&triggered).await;

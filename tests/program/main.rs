@@ -174,6 +174,7 @@ coworks_biz::main![
     large,
     poison,
     served::ticking,
+    served::delayed,
     served::steps,
     limits::pooled,
     limits::lonely,

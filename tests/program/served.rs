@@ -14,6 +14,18 @@ fn moments(ctx: Context) -> [(&'static str, String); 3] {
     [("at", at(&ctx.logical_date)), ("start", at(&interval.start)), ("end", at(&interval.end))]
 }
 
+/// Fails once, and is tried again after a while.
+#[biz(retries = 1, retry_delay = "3s")]
+pub fn delayed() {
+    #[task]
+    async fn second(ctx: Context) -> Result<u32> {
+        match ctx.try_number {
+            1 => Err(Error::msg("not yet")),
+            number => Ok(number),
+        }
+    }
+}
+
 /// Three steps around a call that the test holds; the last one cleans up.
 #[biz]
 pub fn steps() {

@@ -20,8 +20,10 @@ fn begun(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Says the secret in its log, which must not have it.
 async fn add(value: u64, ctx: Context) -> Result<u64> {
     begun(&ctx)?;
+    info!("adds to {value} with {}", ctx.secret("API_TOKEN").await?.expose());
     Ok(value + 1)
 }
 
@@ -35,9 +37,9 @@ async fn text(size: u64, of: u64, ctx: Context) -> Result<String> {
 #[biz]
 pub fn storm_chain(conf: Load, ctx: Context) {
     let first = add(conf.id, ctx);
-    let second: u64 = tech!(POST "/effect", api_id = "test", no_auth, json = first);
+    let second: u64 = tech!(POST "/effect", api_id = "test", token = secret("API_TOKEN"), json = first);
     let third = add(second, ctx);
-    let fourth: u64 = tech!(POST "/effect", api_id = "test", no_auth, json = third);
+    let fourth: u64 = tech!(POST "/effect", api_id = "test", token = secret("API_TOKEN"), json = third);
     let last = add(fourth, ctx);
 }
 
@@ -45,7 +47,7 @@ pub fn storm_chain(conf: Load, ctx: Context) {
 #[biz]
 pub fn storm_fan(conf: Load, ctx: Context) {
     for n in 0..conf.size {
-        let sent: u64 = tech!(POST "/effect", api_id = "test", no_auth, json = n);
+        let sent: u64 = tech!(POST "/effect", api_id = "test", token = secret("API_TOKEN"), json = n);
         let each = add(sent, ctx);
     }
 
@@ -58,12 +60,14 @@ pub fn storm_fan(conf: Load, ctx: Context) {
 /// One of three arms, by what the service says.
 #[biz]
 pub fn storm_branch(conf: Load, ctx: Context) {
-    let reply: Reply<u64> = tech!(POST "/reply", api_id = "test", no_auth, json = conf.id);
+    let reply: Reply<u64> =
+        tech!(POST "/reply", api_id = "test", token = secret("API_TOKEN"), json = conf.id);
     let last = match reply {
         Reply::Success(value) => add(value, ctx),
         Reply::NoContent => add(0, ctx),
         Reply::Failure(failure) => {
-            let refused: u64 = tech!(POST "/effect", api_id = "test", no_auth, json = failure.status);
+            let refused: u64 =
+                tech!(POST "/effect", api_id = "test", token = secret("API_TOKEN"), json = failure.status);
             refused
         }
     };
@@ -73,10 +77,11 @@ pub fn storm_branch(conf: Load, ctx: Context) {
 /// Asynchronous calls, alone and for each item.
 #[biz]
 pub fn storm_later(conf: Load, ctx: Context) {
-    let answer: u64 = tech!(async POST "/effect", api_id = "test", no_auth, json = conf.id, timeout = "10m");
+    let answer: u64 = tech!(async POST "/effect", api_id = "test", token = secret("API_TOKEN"), json = conf.id,
+        timeout = "10m");
     for n in 0..conf.size {
-        let each: u64 =
-            tech!(async POST "/effect", api_id = "test", no_auth, json = answer + n, timeout = "10m");
+        let each: u64 = tech!(async POST "/effect", api_id = "test", token = secret("API_TOKEN"), json = answer + n,
+            timeout = "10m");
     }
 
     #[task]
@@ -88,14 +93,15 @@ pub fn storm_later(conf: Load, ctx: Context) {
 /// Refused twice, and then taken.
 #[biz(retries = 2, retry_delay = "30ms")]
 pub fn storm_retry(conf: Load, ctx: Context) {
-    let flaky: u64 = tech!(POST "/flaky", api_id = "test", no_auth, json = conf.id);
+    let flaky: u64 = tech!(POST "/flaky", api_id = "test", token = secret("API_TOKEN"), json = conf.id);
     let last = add(flaky, ctx);
 }
 
 /// Not there yet, for a while.
 #[biz]
 pub fn storm_sense(conf: Load, ctx: Context) {
-    let there: u64 = sensor!(GET "/there/{conf.id}", api_id = "test", no_auth, poke_interval = "40ms");
+    let there: u64 =
+        sensor!(GET "/there/{conf.id}", api_id = "test", token = secret("API_TOKEN"), poke_interval = "40ms");
     let last = add(there, ctx);
 }
 
@@ -104,7 +110,7 @@ pub fn storm_sense(conf: Load, ctx: Context) {
 pub fn storm_bulk(conf: Load, ctx: Context) {
     let small = text(1_000, conf.id, ctx);
     let large = text(conf.size, conf.id, ctx);
-    let sent: u64 = tech!(POST "/size", api_id = "test", no_auth, json = large);
+    let sent: u64 = tech!(POST "/size", api_id = "test", token = secret("API_TOKEN"), json = large);
 
     #[task]
     async fn many(ctx: Context, conf: Load) -> Result<u64> {
@@ -136,7 +142,7 @@ pub fn storm_poison(conf: Load, ctx: Context) {
         Ok(conf.size)
     }
 
-    let beside: u64 = tech!(POST "/effect", api_id = "test", no_auth, json = conf.id);
+    let beside: u64 = tech!(POST "/effect", api_id = "test", token = secret("API_TOKEN"), json = conf.id);
     let last = add(beside, ctx);
 }
 

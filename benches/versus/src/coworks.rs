@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use coworks_biz::__runtime::dag::{Dag, Task};
+use coworks_biz::__runtime::dag::Task;
 use coworks_biz::__runtime::run::RunState;
 use coworks_biz::__runtime::task::{Body, Capture, Context, Definition, Work, finish};
 use coworks_biz::config::{Config, Durability, Environment, Flags};
@@ -18,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::effect::effect;
+use crate::shapes::{self, chained, definition, fanned};
 
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
@@ -33,46 +34,17 @@ fn step(context: &Context, inputs: usize) -> Result<Work> {
     }))
 }
 
-/// The upstreams of 1 > 998 > 1.
-fn fan() -> Vec<Vec<u32>> {
-    let middle = (1..999).map(|_| vec![0]);
-    std::iter::once(vec![]).chain(middle).chain([(1..999).collect()]).collect()
+/// What such a function is.
+fn task(upstream: &'static [u32]) -> Task {
+    Task { inputs: upstream, output: "u64", ..Task::FUNCTION }
 }
 
-/// The upstreams of tasks each of which waits for the one before.
-fn chain(length: u32) -> Vec<Vec<u32>> {
-    (0..length).map(|task| task.checked_sub(1).into_iter().collect()).collect()
-}
-
-/// What `#[biz]` makes of such a plan.
-fn definition(dag_id: &'static str, upstream: Vec<Vec<u32>>) -> &'static Definition {
-    let mut downstream = vec![vec![]; upstream.len()];
-    for (task, above) in upstream.iter().enumerate() {
-        for &above in above {
-            downstream[above as usize].push(task as u32);
-        }
-    }
-    let order: Vec<u32> = (0..upstream.len() as u32).collect();
-    let tasks = upstream.into_iter().zip(downstream).enumerate().map(|(index, (up, down))| {
-        let up: &'static [u32] = up.leak();
-        Task {
-            task_id: format!("task_{index}").leak(),
-            upstream: up,
-            downstream: down.leak(),
-            inputs: up,
-            output: "u64",
-            ..Task::FUNCTION
-        }
-    });
-    let dag = Dag { dag_id, tasks: tasks.collect::<Vec<_>>().leak(), order: order.leak(), ..Dag::EMPTY };
-    let body = |task: &Task| match task.inputs.len() {
+fn body(task: &Task) -> Body {
+    match task.inputs.len() {
         0 => Body::Function(|context| step(context, 0)),
         1 => Body::Function(|context| step(context, 1)),
         _ => Body::Function(|context| step(context, 998)),
-    };
-    let bodies: Vec<Body> = dag.tasks.iter().map(body).collect();
-    let definition = Definition { dag: Box::leak(Box::new(dag)), bodies: bodies.leak(), ..Definition::EMPTY };
-    Box::leak(Box::new(definition))
+    }
 }
 
 fn config(dir: &Path, durability: Durability) -> Config {
@@ -85,10 +57,7 @@ fn config(dir: &Path, durability: Durability) -> Config {
 /// Does the shape once; the number of steps.
 async fn work(engine: &Engine, definition: &'static Definition, runs: usize) -> u64 {
     let before = STEPS.load(Ordering::Relaxed);
-    let triggers = (0..runs).map(|_| engine.trigger(definition, Trigger::default()));
-    for handle in join_all(triggers).await {
-        assert_eq!(handle.expect("a run").ended().await.expect("its end"), RunState::Success);
-    }
+    shapes::work(engine, definition, runs).await;
     let steps = (runs * definition.dag.tasks.len()) as u64;
     assert_eq!(STEPS.load(Ordering::Relaxed) - before, steps, "steps that were done");
     steps
@@ -104,13 +73,13 @@ fn runtime() -> tokio::runtime::Runtime {
 pub fn measure(dir: &Path, variant: &str, shape: &str) {
     let durability = if variant == "run" { Durability::Run } else { Durability::Step };
     let (definition, runs, result) = match shape {
-        "fan" => (definition("fan", fan()), 1, 2 * 998 + 1),
-        "chain" => (definition("chain", chain(1_000)), 1, 1_000),
-        _ => (definition("runs", chain(5)), 1_000, 5),
+        "fan" => (definition("fan", fanned(), task, body), 1, 2 * 998 + 1),
+        "chain" => (definition("chain", chained(1_000), task, body), 1, 1_000),
+        _ => (definition("runs", chained(5), task, body), 1_000, 5),
     };
     let config = config(dir, durability);
     runtime().block_on(async {
-        let engine = Engine::start(&config, &[definition], Mode::OneRun).expect("an engine");
+        let engine = Engine::start(&config, &[definition], Mode::Serve).expect("an engine");
         let mut stored = work(&engine, definition, runs).await;
         let begin = Instant::now();
         let mut steps = 0;

@@ -1,6 +1,6 @@
 //! coworks-biz beside others: how fast, and what a `kill -9` costs.
 //!
-//! `table ROUNDS` measures all of them and prints a table; `killed ROUNDS` kills each of them so often
+//! `table ROUNDS` measures all of them and prints a table; `killed ROUNDS [SEED]` kills each of them so often
 //! and prints what became of their runs; `tries` kills each in the middle of a step that may be tried
 //! twice. `measure`, `work`, `finish` and `tries DIR SERVER` are coworks-biz itself, as the others have them.
 
@@ -8,6 +8,14 @@ mod coworks;
 #[path = "../effect.rs"]
 mod effect;
 mod kill;
+#[path = "../../engine/measure.rs"]
+#[allow(dead_code, reason = "other benches measure memory")]
+mod measure;
+#[path = "../server.rs"]
+mod server;
+#[path = "../../engine/shapes.rs"]
+#[allow(dead_code, reason = "its steps log a line, and these do not")]
+mod shapes;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -51,7 +59,10 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["table", rounds] => table::print(rounds.parse().expect("a number")),
-        ["killed", rounds] => kill::rounds(rounds.parse().expect("a number")),
+        ["killed", rounds] => kill::rounds(rounds.parse().expect("a number"), None),
+        ["killed", rounds, seed] => {
+            kill::rounds(rounds.parse().expect("a number"), Some(seed.parse().expect("a number")))
+        }
         ["tries"] => kill::tries(),
         ["measure", variant, shape, dir] => coworks::measure(Path::new(dir), variant, shape),
         words @ (["work" | "finish", _, _, ..] | ["tries", _, _]) => coworks::killed(words),

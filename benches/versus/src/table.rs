@@ -1,7 +1,10 @@
 //! The table of rates.
 
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::measure::{commits, median};
 use crate::{SYSTEMS, System, command, folder};
 
 const SHAPES: [(&str, &str); 3] =
@@ -14,13 +17,16 @@ fn rate(system: &System, shape: &str) -> Option<f64> {
         .args(["measure", system.variant, shape])
         .arg(dir.path())
         .stdout(std::process::Stdio::piped())
+        // With what it has started itself.
+        .process_group(0)
         .spawn()
         .expect("the programs are built: benches/versus/run");
     let begin = Instant::now();
     while child.try_wait().expect("a child").is_none() {
         if begin.elapsed() > Duration::from_secs(60) {
             eprintln!("{}: {shape} took more than a minute", system.name);
-            child.kill().expect("a child");
+            kill_all(&child);
+            break;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -30,31 +36,22 @@ fn rate(system: &System, shape: &str) -> Option<f64> {
     Some(steps.parse::<f64>().ok()? / seconds.parse::<f64>().ok()?)
 }
 
-/// Synced commits of one row each, a second.
-fn commits() -> f64 {
-    let dir = folder();
-    let file = rusqlite::Connection::open(dir.path().join("reference.db")).expect("a file");
-    file.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE reference (a, b, c)",
-    )
-    .expect("a table");
-    let mut insert =
-        file.prepare("INSERT INTO reference VALUES (?, 'task_1', 'success')").expect("a statement");
-    let mut write = |count: u32| {
-        let begin = Instant::now();
-        for number in 0..count {
-            insert.execute([number]).expect("a row");
-        }
-        f64::from(count) / begin.elapsed().as_secs_f64()
-    };
-    // The log then has its size.
-    write(2_000);
-    write(2_000)
+/// `kill -9` for a process and all that it has started: a server that is left behind would slow down all that follows.
+fn kill_all(child: &Child) {
+    let group = format!("-{}", child.id());
+    let killed = Command::new("kill").args(["-KILL", "--", &group]).status();
+    assert!(killed.is_ok_and(|status| status.success()), "nobody could be killed in group {group}");
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+/// How it compares with the first line: `1/3.4` of its rate, or `×1.5` of it.
+fn beside(rate: f64, own: f64) -> String {
+    let short = |ratio: f64| if ratio < 9.95 { format!("{ratio:.1}") } else { format!("{ratio:.0}") };
+    let (less, more) = (short(own / rate), short(rate / own));
+    match (less.as_str(), more.as_str()) {
+        ("1.0", _) | (_, "1.0") => String::new(),
+        _ if rate < own => format!(" (1/{less})"),
+        _ => format!(" (×{more})"),
+    }
 }
 
 /// `1234567` as `1,234,567`.
@@ -80,7 +77,7 @@ pub fn print(rounds: usize) {
     let (mut disk, before) = (vec![], load());
     // All take turns in each round, so that a drift of the machine hits all alike.
     for round in 1..=rounds {
-        disk.push(commits());
+        disk.push(commits(&folder().path().join("reference.db"), 2_000, 2_000));
         for (column, (shape, _)) in SHAPES.iter().enumerate() {
             for (row, system) in SYSTEMS.iter().enumerate() {
                 let rate = rate(system, shape);
@@ -91,19 +88,17 @@ pub fn print(rounds: usize) {
     }
     println!("| Steps a second | {} |", SHAPES.map(|(_, name)| name).join(" | "));
     println!("|---|---:|---:|---:|");
-    let medians: Vec<Vec<_>> = rates.into_iter().map(|row| row.into_iter().map(median).collect()).collect();
+    // None where it did not get there in any round.
+    let middle = |rates: Vec<f64>| (!rates.is_empty()).then(|| median(rates));
+    let medians: Vec<Vec<_>> = rates.into_iter().map(|row| row.into_iter().map(middle).collect()).collect();
     for (system, row) in SYSTEMS.iter().zip(&medians) {
         let cells = row.iter().zip(&medians[0]).map(|(rate, own)| match (rate, own) {
-            (Some(rate), Some(own)) => {
-                let ratio = own / rate;
-                let ratio = if ratio < 10.0 { format!("{ratio:.1}") } else { format!("{ratio:.0}") };
-                format!("{} (1/{ratio})", thousands(*rate)).replace(" (1/1.0)", "")
-            }
+            (Some(rate), Some(own)) => thousands(*rate) + &beside(*rate, *own),
             _ => "did not end".to_owned(),
         });
         println!("| {} | {} |", system.name, cells.collect::<Vec<_>>().join(" | "));
     }
-    let disk = median(disk).map_or(String::new(), thousands);
+    let disk = thousands(median(disk));
     println!("\nMedian of {rounds} rounds; this disk gives {disk} synced commits of one row a second.");
     eprintln!("load before {before}, after {}", load());
 }

@@ -5,20 +5,23 @@
 //! as the machine is as fast.
 
 mod check;
+mod clear;
 mod server;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use self::clear::Clears;
 use self::server::Server;
-use crate::harness::{Ended, World};
+use crate::harness::{Ended, PATIENCE, Running, World};
 
 /// Chance that can be had again.
 #[derive(Debug, Clone)]
@@ -89,59 +92,103 @@ struct Storm {
     durability: &'static str,
     server: Server,
     chance: Chance,
+    clears: Clears,
     kills: u64,
+    /// Kills while attempts were under way, and while some that were cleared before were.
+    at_work: u64,
+    cleared_at_work: u64,
     suicides: u64,
     refused: u64,
 }
 
 impl Storm {
     /// A process that serves, or tries to.
-    fn serve(&self, standby: bool) -> Child {
-        let log = OpenOptions::new().append(true).create(true).open(self.world.path("serve.log")).unwrap();
+    fn serve(&self, standby: bool) -> Running {
         let arguments = if standby { &["serve", "--standby"][..] } else { &["serve"] };
         let mut command = self.world.command(arguments);
         command.env("COWORKS_BIZ_DURABILITY", self.durability);
-        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        let said = || said(&self.world, "serve.log");
+        Running::spawn(command.stdout(said()).stderr(said()))
     }
 
-    /// One process, from its start to its end.
-    async fn round(&mut self) {
+    /// So many ends, and further ones until they have met what they are there for.
+    async fn rounds(&mut self, least: u64) {
+        let patience = Instant::now() + PATIENCE + Duration::from_secs(3 * least);
+        while self.kills < least || !self.has_met_all() {
+            assert!(
+                Instant::now() < patience,
+                "after {} ends, {} at work, {} at work on what was cleared, and {} starts refused: too few\n{}",
+                self.kills,
+                self.at_work,
+                self.cleared_at_work,
+                self.refused,
+                self.told()
+            );
+            // The last of those that must be are of this kind, as long as there was none.
+            let clear = self.kills % 3 == 2 || self.kills >= least;
+            self.round(clear).await;
+        }
+    }
+
+    fn has_met_all(&self) -> bool {
+        self.at_work > 0 && self.cleared_at_work > 0
+    }
+
+    /// One process, from its start to its end. Of one that begins with a clear that end comes when what was
+    /// cleared is under way.
+    async fn round(&mut self, clear: bool) {
+        let cleared = clear && self.clear().await;
         let standby = !self.chance.one_in(4);
+        let begun = self.server.look().begun();
         let mut child = self.serve(standby);
         let moment = match self.chance.below(4) {
             0 => self.chance.below(60),
             1 => self.chance.below(250),
             _ => self.chance.below(900),
         };
-        let until = Instant::now() + Duration::from_millis(moment);
+        let begin = Instant::now();
         loop {
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = child.over() {
                 self.ended(status.signal(), status.code());
                 return;
             }
+            let look = self.server.look();
+            let is_time = match cleared {
+                true => look.at_work(begun).1 > 0 || begin.elapsed() > Duration::from_secs(5),
+                false => begin.elapsed() >= Duration::from_millis(moment),
+            };
             // A task that others have cut off several times is not given the last one by the test: then
             // only who kills the process himself comes to its end that way.
-            if Instant::now() >= until && self.server.look().most_interrupted() < 3 {
+            if is_time && look.most_interrupted() < 3 {
                 break;
             }
+            assert!(begin.elapsed() < PATIENCE, "what was cut off does not go on\n{}", self.told());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         self.kills += 1;
         if self.end == End::Drain {
+            self.meets(begun);
             return self.drain(child).await;
         }
-        child.kill().unwrap();
-        let status = child.wait().unwrap();
+        let status = child.kill().await;
         if status.signal() != Some(9) {
-            self.ended(status.signal(), status.code());
+            return self.ended(status.signal(), status.code());
         }
+        // Nobody goes on before the next one.
+        self.meets(begun);
+    }
+
+    /// Notes what was under way in a process before which so many attempts had begun.
+    fn meets(&mut self, begun: u64) {
+        let (at_work, cleared) = self.server.look().at_work(begun);
+        self.at_work += u64::from(at_work > 0);
+        self.cleared_at_work += u64::from(cleared > 0);
     }
 
     /// Asks it to come to its end, which it does without cutting anything off.
-    async fn drain(&self, mut child: Child) {
-        let pid = child.id().to_string();
-        assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
-        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    async fn drain(&self, mut child: Running) {
+        child.signal("-TERM");
+        let status = child.ends("a process that was asked to has ended").await;
         // It has begun nothing where it does not listen yet.
         let early = status.signal() == Some(15) || status.code() == Some(3);
         assert!(early || status.code() == Some(0), "{status:?}\n{}", self.told());
@@ -169,17 +216,37 @@ impl Storm {
         let mut child = self.serve(true);
         while self.server.look().open_runs() > 0 {
             assert!(Instant::now() < patience, "it does not come to its end\n{}", self.told());
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = child.over() {
                 self.ended(status.signal(), status.code());
                 child = self.serve(true);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let pid = child.id().to_string();
-        assert!(std::process::Command::new("kill").arg(&pid).status().unwrap().success());
-        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        child.signal("-TERM");
+        let status = child.ends("the last process has ended").await;
         assert_eq!(status.code(), Some(0), "{}", self.told());
     }
+}
+
+/// Where processes say what they say.
+fn said(world: &World, log: &str) -> File {
+    OpenOptions::new().append(true).create(true).open(world.path(log)).unwrap()
+}
+
+/// Asks for something in a process of its own, which is killed after this time where there is one.
+async fn ask(world: &World, arguments: &[&str], dies_after: Option<Duration>) -> Ended {
+    let mut command = world.command(arguments);
+    let mut child = Running::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    match dies_after {
+        Some(after) => {
+            tokio::time::sleep(after).await;
+            child.signal("-KILL");
+        }
+        None => drop(child.ends(&format!("{arguments:?} was answered")).await),
+    }
+    let ended = child.ended().await;
+    said(world, "asked.log").write_all(format!("{}{}", ended.stdout, ended.stderr).as_bytes()).unwrap();
+    ended
 }
 
 /// Triggers runs until it is told to stop, each as often as it takes until it is acknowledged.
@@ -206,21 +273,15 @@ async fn client(
         let key = format!("key-{id}");
         let text = conf.to_string();
         let arguments = ["trigger", biz, "--conf", &text, "--idempotency-key", &key, "--output", "json"];
+        let begin = Instant::now();
         let run_id = loop {
-            let mut command = world.command(&arguments);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = command.spawn().unwrap();
             // Who asks may die, too.
-            if chance.one_in(8) {
-                tokio::time::sleep(Duration::from_millis(chance.below(150))).await;
-                let _ = child.kill();
-            }
-            let ended = tokio::task::spawn_blocking(move || Ended::from(child.wait_with_output().unwrap()));
-            let ended = ended.await.unwrap();
+            let dies_after = chance.one_in(8).then(|| Duration::from_millis(chance.below(150)));
+            let ended = ask(world, &arguments, dies_after).await;
             match ended.code() {
                 0 => break ended.json()["run_id"].as_str().unwrap().to_owned(),
                 // Killed, or the one that served was, or two wanted the database at once.
-                -1 | 3 => {}
+                -1 | 3 if begin.elapsed() < PATIENCE => {}
                 _ => panic!("{ended:?}"),
             }
         };
@@ -246,10 +307,22 @@ async fn storm(end: End, durability: &'static str, rounds: u64, seed: u64) {
             async move { client((&world, &server, end), number, chance, &stop, &acknowledged).await },
         )
     });
-    let mut storm = Storm { world, end, durability, server, chance, kills: 0, suicides: 0, refused: 0 };
-    while storm.kills < rounds {
-        storm.round().await;
-    }
+    let (kills, at_work, cleared_at_work, suicides, refused) = (0, 0, 0, 0, 0);
+    let clears = Clears::default();
+    let mut storm = Storm {
+        world,
+        end,
+        durability,
+        server,
+        chance,
+        clears,
+        kills,
+        at_work,
+        cleared_at_work,
+        suicides,
+        refused,
+    };
+    storm.rounds(rounds).await;
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap();

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use super::Chance;
+use crate::harness::TOKEN;
 
 /// A call, by its `Idempotency-Key`: the run, the task, the map index and the generation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,11 @@ impl Call {
         };
         let (map_index, generation) = (map_index.parse().unwrap(), generation.parse().unwrap());
         Self { run: run.to_owned(), task_id: task_id.to_owned(), map_index, generation }
+    }
+
+    /// Whether both are of one task instance, in whichever generation.
+    fn is_of_instance(&self, other: &Self) -> bool {
+        (&self.run, &self.task_id, self.map_index) == (&other.run, &other.task_id, other.map_index)
     }
 }
 
@@ -102,7 +108,7 @@ impl Server {
 
     /// Takes a request in. Each of them is an attempt of its own, whose start is on record before it calls.
     fn receive(&self, call: Call, body: String) -> Nth {
-        let requests = {
+        let (nth, requests) = {
             let mut effects = self.0.effects.lock().unwrap();
             let effect = effects.entry(call.clone()).or_insert(Effect { body: body.clone(), requests: 0 });
             effect.requests += 1;
@@ -110,14 +116,17 @@ impl Server {
                 let text = format!("{call:?} was asked for {} and for {body}", effect.body);
                 self.0.wrong.lock().unwrap().push(text);
             }
-            effect.requests
+            let nth = effect.requests;
+            // Starts are not told apart by the generation.
+            let all = effects.iter().filter(|(other, _)| other.is_of_instance(&call));
+            (nth, all.map(|(_, effect)| effect.requests).sum::<u64>())
         };
         let begun = self.look().starts(&call);
         if begun < requests {
             let text = format!("{call:?} has called {requests} times, and {begun} starts are recorded");
             self.0.wrong.lock().unwrap().push(text);
         }
-        Nth(requests)
+        Nth(nth)
     }
 
     /// As long as a service takes.
@@ -131,6 +140,9 @@ async fn record(State(server): State<Server>, request: Request, next: Next) -> R
     let (parts, body) = request.into_parts();
     let body = coworks_biz::local::axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let asks = parts.uri.path().starts_with("/there/");
+    if !parts.uri.path().ends_with("/tick") && header(&parts.headers, "authorization") != TOKEN {
+        server.0.wrong.lock().unwrap().push(format!("{} came without the secret", parts.uri));
+    }
     let call = Call::of(header(&parts.headers, "idempotency-key"), asks);
     let (keeper, text) = (server.clone(), String::from_utf8(body.to_vec()).unwrap());
     let nth = tokio::task::spawn_blocking(move || keeper.receive(call, text)).await.unwrap();
@@ -159,7 +171,8 @@ async fn reply(Json(id): Json<u64>) -> Response {
 
 async fn flaky(Extension(Nth(nth)): Extension<Nth>, Json(id): Json<u64>) -> Response {
     match nth {
-        ..=2 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        // What it says is told in an error.
+        ..=2 => (StatusCode::SERVICE_UNAVAILABLE, format!("not for {TOKEN}")).into_response(),
         _ => Json(id + 1).into_response(),
     }
 }
@@ -205,6 +218,29 @@ impl Look {
              WHERE r.end_date IS NULL AND t.end_date IS NULL AND t.task_id != 'deadly'",
             [],
         )
+    }
+
+    /// How often attempts have begun, of all.
+    pub fn begun(&self) -> u64 {
+        self.number("SELECT count(*) FROM event WHERE state = 'running'", [])
+    }
+
+    /// How often the tasks of a run were cut off since they were last cleared.
+    pub fn interruptions(&self, run: i64) -> BTreeMap<(String, i64), u64> {
+        let sql = "SELECT task_id, map_index, interruptions FROM task_instance WHERE run = ?";
+        let mut statement = self.0.prepare(sql).unwrap();
+        let rows = statement.query_map([run], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// How many attempts are under way, and how many of them of what was cleared, in a process that has begun
+    /// more than those: what an earlier one has left is taken back before the first.
+    pub fn at_work(&self, begun: u64) -> (u64, u64) {
+        let sql = "SELECT count(*) FROM task_instance WHERE state = 'running' AND generation >= ?";
+        match self.begun() > begun {
+            true => (self.number(sql, [0]), self.number(sql, [1])),
+            false => (0, 0),
+        }
     }
 
     /// How many runs are not over, but for the ticks: there is always another one.

@@ -1,6 +1,7 @@
 //! The shapes of work, on apalis-workflow with its SQLite storage.
 //!
-//! A tenth of what the others do: it takes long. `measure setup|full SHAPE DIR` prints the steps and the seconds they took.
+//! A tenth of what the others do: it takes long. `measure setup|full SHAPE DIR` prints the steps and the seconds they
+//! took.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -8,15 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use apalis::prelude::*;
+use apalis_sqlite::callback::HookCallbackListener;
 use apalis_sqlite::{Config, SqliteConnectOptions, SqlitePool, SqliteStorage};
 use apalis_workflow::{GraphFlow, SteppedFlow, WorkflowSink};
+use futures_util::StreamExt;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// A graph wants its storage to hold what is written, not what it stands for.
-type Graphs = PollWith<SqliteStorage<Vec<u8>>, IntervalStrategy>;
+type Graphs = PollWith<SqliteStorage<Vec<u8>>, Strategy>;
 type Flows = SqliteStorage<u64>;
 
-/// A worker that has nothing to do sees what is pushed by another when it looks, or at its heartbeat of 30 s.
+/// The update hook tells of a job before it is committed: who looks then and sees nothing looks again after this.
 const OFTEN: Duration = Duration::from_millis(1);
 
 static STEPS: AtomicU64 = AtomicU64::new(0);
@@ -60,30 +64,41 @@ fn chain(length: u64) -> GraphFlow<Graphs> {
     flow
 }
 
-/// What `setup` leaves, or a pool each of whose connections syncs every commit.
-async fn pool(dir: &Path, full: bool) -> SqlitePool {
-    let url = format!("sqlite://{}", dir.join("apalis.db").display());
-    let options = SqliteConnectOptions::from_str(&url).expect("a name").create_if_missing(true);
-    let pool = SqlitePool::connect_with(options.clone()).await.expect("a file");
-    SqliteStorage::setup(&pool).await.expect("its tables");
+/// A pool with the update hook, as the README of apalis-sqlite has it: with what `setup` leaves, or one each of whose
+/// connections syncs every commit.
+async fn pool(dir: &Path, full: bool) -> (SqlitePool, HookCallbackListener) {
+    let url = format!("sqlite://{}?mode=rwc", dir.join("apalis.db").display());
+    let (pool, listener) = SqliteStorage::connect_with_callback(&url).expect("a pool");
     if !full {
-        return pool;
+        SqliteStorage::setup(&pool).await.expect("its tables");
+        return (pool, listener);
     }
-    pool.close().await;
-    let options = options.pragma("synchronous", "FULL").busy_timeout(Duration::from_secs(30));
-    SqlitePool::connect_with(options).await.expect("a file")
+    let options = SqliteConnectOptions::from_str(&url).expect("a name");
+    let first = SqlitePool::connect_with(options.clone()).await.expect("a file");
+    SqliteStorage::setup(&first).await.expect("its tables");
+    first.close().await;
+    pool.set_connect_options(options.pragma("synchronous", "FULL").busy_timeout(Duration::from_secs(30)));
+    (pool, listener)
+}
+
+/// Looks when the hook says that a job was pushed, and before long.
+fn strategy(listener: HookCallbackListener, config: &Config) -> Strategy {
+    Strategy::new().stream(listener.ready_chunks(config.batch_size)).interval(OFTEN)
 }
 
 /// Does the shape once; the number of steps.
-async fn work(storage: &mut Flows, shape: &str) -> u64 {
+async fn work(storage: &Flows, shape: &str) -> u64 {
     let (runs, steps) = match shape {
         "runs" => (100, 500),
         _ => (1, 100),
     };
     let before = (STEPS.load(Ordering::Relaxed), ENDED.load(Ordering::Relaxed));
+    let mut pushes = JoinSet::new();
     for _ in 0..runs {
-        storage.push_start(0).await.expect("a run");
+        let mut storage = storage.clone();
+        pushes.spawn(async move { storage.push_start(0).await.expect("a run") });
     }
+    pushes.join_all().await;
     while ENDED.load(Ordering::Relaxed) - before.1 < runs {
         END.notified().await;
     }
@@ -92,9 +107,10 @@ async fn work(storage: &mut Flows, shape: &str) -> u64 {
 }
 
 async fn measure(dir: &Path, variant: &str, shape: &str) {
-    let pool = pool(dir, variant == "full").await;
+    let (pool, listener) = pool(dir, variant == "full").await;
     let config = Config::default().queue("versus");
-    let mut storage = Flows::new(&pool).with_config(config.clone());
+    let strategy = strategy(listener, &config);
+    let storage = Flows::new(&pool).with_config(config.clone());
     let told = |_: &WorkerContext, event: &Event| {
         if let Event::Error(error) = event {
             eprintln!("{error}");
@@ -103,24 +119,24 @@ async fn measure(dir: &Path, variant: &str, shape: &str) {
     match shape {
         "fan" | "chain" => {
             let flow = if shape == "fan" { fan() } else { chain(100) };
-            let backend = SqliteStorage::new(&pool).with_config(config).poll_with_interval(OFTEN);
+            let backend = SqliteStorage::new(&pool).with_config(config).poll_with_strategy(strategy);
             let builder = WorkerBuilder::new("worker").backend(backend).on_event(told);
             drop(tokio::spawn(builder.build(flow).run()));
         }
         _ => {
             let builder = WorkerBuilder::new("worker")
-                .backend(storage.clone().poll_with_interval(OFTEN))
+                .backend(storage.clone().poll_with_strategy(strategy))
                 .on_event(told);
             let flow = SteppedFlow::new("runs").and_then(step).and_then(step).and_then(step).and_then(step);
             let flow = flow.and_then(|value: u64| async move { end(value + 1, 5) });
             drop(tokio::spawn(builder.build(flow).run()));
         }
     }
-    let mut stored = work(&mut storage, shape).await;
+    let mut stored = work(&storage, shape).await;
     let begin = Instant::now();
     let mut steps = 0;
     while steps == 0 || begin.elapsed() < Duration::from_millis(500) {
-        steps += work(&mut storage, shape).await;
+        steps += work(&storage, shape).await;
     }
     println!("{steps} {}", begin.elapsed().as_secs_f64());
     stored += steps;

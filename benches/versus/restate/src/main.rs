@@ -5,10 +5,12 @@
 
 #[path = "../../effect.rs"]
 mod effect;
+#[path = "../../server.rs"]
+mod server;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -101,22 +103,6 @@ fn endpoint(server: &str) -> Endpoint {
     Endpoint::builder().bind(Steps).bind(Chain).bind(Fan).bind(Effects(server.to_owned())).build()
 }
 
-/// A server with its own defaults, on free ports, that tells nobody of its use.
-fn server(dir: &Path, ingress: u16, admin: u16, node: u16) -> std::io::Result<Child> {
-    let program = std::env::var("RESTATE_SERVER").expect("RESTATE_SERVER names the server's binary");
-    let log = std::fs::File::create(dir.join("server.log"))?;
-    Command::new(program)
-        .args(["--base-dir", &dir.join("restate").display().to_string(), "--node-name", "one"])
-        .env("RESTATE_DISABLE_TELEMETRY", "true")
-        .env("RESTATE_INGRESS__BIND_ADDRESS", format!("127.0.0.1:{ingress}"))
-        .env("RESTATE_ADMIN__BIND_ADDRESS", format!("127.0.0.1:{admin}"))
-        .env("RESTATE_BIND_ADDRESS", format!("127.0.0.1:{node}"))
-        .env("RESTATE_LISTEN_MODE", "tcp")
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-}
-
 /// Ends it with the process.
 struct Running(Child);
 
@@ -125,11 +111,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-async fn free() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// Registers the service once the server can be asked.
@@ -173,12 +154,14 @@ async fn measure(dir: &Path, shape: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(HttpServer::new(endpoint("")).serve(listener));
-    let (ingress, admin, node) = (free().await, free().await, free().await);
-    let _running = Running(server(dir, ingress, admin, node).expect("a server"));
+    let [ingress, admin, node] = server::ports();
+    let _running = Running(server::start(dir, [ingress, admin, node]).expect("a server"));
     register(admin, address).await;
     let client = reqwest::Client::new();
     // The ingress may be up later than what registers.
+    let begin = Instant::now();
     while client.get(format!("http://127.0.0.1:{ingress}/restate/health")).send().await.is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "the server does not come up");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     work(&client, ingress, shape).await;

@@ -1,0 +1,48 @@
+//! What the benches count by.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The one in the middle, and of an even number the mean of both that are; NaN where there is none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 0 => f64::midpoint(values[half - 1], values[half]),
+        _ => values[half],
+    }
+}
+
+/// Synced commits of one row each a second, so many, in this file: what the disk gives. Those before them, which do not
+/// count, bring the log to its size.
+pub fn commits(db: &Path, before: u32, count: u32) -> f64 {
+    let file = rusqlite::Connection::open(db).expect("a file");
+    file.busy_timeout(Duration::from_secs(5)).expect("a time");
+    file.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         CREATE TABLE IF NOT EXISTS reference (a, b, c)",
+    )
+    .expect("a table");
+    let mut insert =
+        file.prepare("INSERT INTO reference VALUES (?, 'task_1', 'success')").expect("a statement");
+    let mut write = |count: u32| {
+        let begin = Instant::now();
+        for number in 0..count {
+            insert.execute([number]).expect("a row");
+        }
+        f64::from(count) / begin.elapsed().as_secs_f64()
+    };
+    write(before);
+    write(count)
+}
+
+/// Resident memory now and at most, in MiB.
+pub fn memory() -> (f64, f64) {
+    let status = std::fs::read_to_string("/proc/self/status").expect("what Linux says of this process");
+    let of = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line");
+        line.split_whitespace().nth(1).expect("a number").parse::<f64>().expect("a number") / 1024.0
+    };
+    (of("VmRSS:"), of("VmHWM:"))
+}
