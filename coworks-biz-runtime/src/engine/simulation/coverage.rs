@@ -20,6 +20,7 @@ pub(super) const LEAST: &[(&str, u64)] = &[
     ("a death behind a commit", 800),
     ("a death while it releases", 800),
     ("a death behind a release", 800),
+    ("a death that leaves a log", 1_500),
     ("a drain", 180),
     ("a process that only takes orders", 450),
     ("a loss of power", 500),

@@ -57,9 +57,15 @@ impl Simulation {
         // What was acknowledged before has to be there.
         self.hear_answers(true)?;
         let dark = self.world.random.chance(self.faults.power);
-        let disk = dark.then(|| Power::disk(self.machine.database()));
+        let killed = dark || self.world.random.chance(50);
+        let disk = killed.then(|| Power::disk(self.machine.database()));
         self.process = None;
-        if let Some(disk) = disk {
+        if let Some(disk) = disk.as_ref().filter(|disk| !dark && disk.is_short()) {
+            // Who is killed closes nothing: who comes next finds the log.
+            disk.put_back(self.machine.database());
+            self.see("a death that leaves a log");
+        }
+        if let Some(disk) = disk.filter(|_| dark) {
             self.say(|_| "and the power is gone".to_owned());
             let left = self.power.off(self.machine.database(), disk, &mut self.world.random);
             let left = left.unwrap_or_default();

@@ -62,9 +62,12 @@ pub(super) fn is_synced(database: &Path, process: &Process) -> bool {
 }
 
 impl Power {
-    /// A process has the database, as it is.
+    /// A process has the database, as it is. What one that was killed has not synced still is not.
     pub(super) fn on(&mut self, database: &Path, ledger: &Ledger) {
-        self.left = vec![(length(database), ledger.clone())];
+        let length = length(database);
+        if length == 0 || self.left.last().is_none_or(|(last, _)| *last != length) {
+            self.left = vec![(length, ledger.clone())];
+        }
     }
 
     /// Something was committed, and synced or not.
@@ -81,14 +84,27 @@ impl Power {
     }
 
     /// The power goes. What is left in the rows; `None` where nothing was ever written.
-    pub(super) fn off(&mut self, database: &Path, disk: Disk, random: &mut Random) -> Option<Ledger> {
-        let (length, ledger) = random.pick(&self.left)?;
-        let log = &disk.log[..(*length as usize).min(disk.log.len())];
-        std::fs::write(database, &disk.file).expect("the file is written back");
-        match log.is_empty() {
-            true => drop(std::fs::remove_file(log_of(database))),
-            false => std::fs::write(log_of(database), log).expect("the log is written back"),
-        }
+    pub(super) fn off(&mut self, database: &Path, mut disk: Disk, random: &mut Random) -> Option<Ledger> {
+        let left = std::mem::take(&mut self.left);
+        let (length, ledger) = random.pick(&left)?;
+        disk.log.truncate(*length as usize);
+        disk.put_back(database);
         Some(ledger.clone())
+    }
+}
+
+impl Disk {
+    /// Whether its log is far from where it begins anew: until then its length says what is in it.
+    pub(super) fn is_short(&self) -> bool {
+        self.log.len() < 2 << 20
+    }
+
+    /// What was brought into the file when the process closed it is not there.
+    pub(super) fn put_back(&self, database: &Path) {
+        std::fs::write(database, &self.file).expect("the file is written back");
+        match self.log.is_empty() {
+            true => drop(std::fs::remove_file(log_of(database))),
+            false => std::fs::write(log_of(database), &self.log).expect("the log is written back"),
+        }
     }
 }
