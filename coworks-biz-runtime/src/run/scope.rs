@@ -47,7 +47,9 @@ impl Scopes {
         this.above.resize(dag.tasks.len(), Vec::new());
         for task in all.clone() {
             let node = &dag.tasks[task as usize];
-            if node.options.trigger_rule == TriggerRule::Always {
+            // Who waits for an answer, or reads it, does so where it was asked for: the call is bound itself.
+            let asks = node.shares.is_empty();
+            if node.options.trigger_rule == TriggerRule::Always || !asks {
                 continue;
             }
             let mut bound: Vec<u32> = match node.role {

@@ -99,7 +99,6 @@ fn a_setup_is_cleared_with_its_own_teardown() {
 }
 
 #[test]
-#[ignore = "`wait` and `read` are skipped for a setup further above, as tasks of their own would be in Airflow"]
 fn the_members_of_a_call_that_was_sent_are_not_left_out_for_a_setup_further_above() {
     // 1 sends whatever becomes of the setup, 2 waits, 3 reads.
     let setup = task(&[]).role(Role::Setup);
