@@ -51,7 +51,7 @@ impl Core {
         if let Some((number, handle)) = self.under_way.remove(&id)
             && self.under_way.is_empty()
         {
-            self.hands.rest(number, handle);
+            self.hands.last_ended(number, handle);
         }
         match std::mem::take(&mut ended.items) {
             none if none.is_empty() => self.ended(ended),

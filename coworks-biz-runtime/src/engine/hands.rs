@@ -43,7 +43,7 @@ pub(super) trait Hands: Send {
     fn soon(&self) {}
 
     /// The attempt of this number has ended, and no other one is under way.
-    fn rest(&mut self, number: u64, handle: Option<AbortHandle>);
+    fn last_ended(&mut self, number: u64, handle: Option<AbortHandle>);
 
     /// Goes on an errand, by this work.
     fn go(&mut self, errand: Errand, work: BoxFuture<'static, ()>);
@@ -82,9 +82,7 @@ impl Tokio {
             waiter,
         }
     }
-}
 
-impl Tokio {
     /// Has an attempt carried: by who carried the last one, if that still waits for more.
     fn carry(&mut self, mut work: Work, number: u64) -> AbortHandle {
         if let Some((last, ended, carrier)) = self.last.take() {
@@ -135,7 +133,7 @@ impl Hands for Tokio {
         }
     }
 
-    fn rest(&mut self, number: u64, handle: Option<AbortHandle>) {
+    fn last_ended(&mut self, number: u64, handle: Option<AbortHandle>) {
         self.last = handle.map(|handle| (number, Instant::now(), handle));
     }
 

@@ -62,7 +62,7 @@ impl Hands for Noted {
         None
     }
 
-    fn rest(&mut self, _: u64, _: Option<AbortHandle>) {}
+    fn last_ended(&mut self, _: u64, _: Option<AbortHandle>) {}
 
     fn go(&mut self, errand: Errand, _: BoxFuture<'static, ()>) {
         self.lock().0.push(Wish::Go(errand));
