@@ -1,13 +1,15 @@
 //! `show --events`: everything that came about in a run.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::output::{BOLD, DIM, line, look};
 use super::show::{Named, find, iso, local, print_json};
 use super::{Exit, Failure, Output};
 use crate::config::Config;
-use crate::run::InstanceName;
-use crate::store::Reader;
+use crate::run::{InstanceName, State};
+use crate::store::{EventRecord, Reader};
 
 #[derive(Serialize)]
 struct EventJson {
@@ -23,7 +25,8 @@ struct EventJson {
 pub(super) fn events(config: &Config, run: Named, output: Output) -> Result<Exit, Failure> {
     let reader = Reader::open(&config.db)?;
     let run = find(&reader, run)?;
-    let events = reader.events(run.number)?;
+    let mut events = reader.events(run.number)?;
+    tell_cut_off(&mut events);
     if output == Output::Json {
         let events = events.into_iter().map(|event| EventJson {
             at: iso(event.at),
@@ -55,4 +58,51 @@ pub(super) fn events(config: &Config, run: Named, output: Output) -> Result<Exit
         ))?;
     }
     Ok(Exit::Done)
+}
+
+/// Says where an attempt was cut off by the end of its process: nothing else leads from `running` to `queued` within
+/// a try.
+fn tell_cut_off(events: &mut [EventRecord]) {
+    let mut last: HashMap<(String, i32), (String, u32)> = HashMap::new();
+    for event in events {
+        let Some(task_id) = event.task_id.clone() else { continue };
+        let now = (event.state.clone(), event.try_number);
+        let before = last.insert((task_id, event.map_index), now);
+        let is_queued = event.state == State::Queued.as_str() && event.detail.is_none();
+        if is_queued && before == Some((State::Running.as_str().to_owned(), event.try_number)) {
+            event.detail = Some("cut off by the end of its process".to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_cut_off_is_told_apart_from_who_waited() {
+        let event = |task_id: Option<&str>, try_number, state: &str| EventRecord {
+            at: chrono::DateTime::UNIX_EPOCH,
+            task_id: task_id.map(str::to_owned),
+            map_index: -1,
+            try_number,
+            state: state.to_owned(),
+            detail: None,
+        };
+        let mut events = [
+            event(None, 0, "running"),
+            event(Some("a"), 1, "running"),
+            event(Some("b"), 1, "running"),
+            event(Some("a"), 1, "queued"),
+            event(Some("b"), 1, "up_for_retry"),
+            event(Some("b"), 1, "queued"),
+            event(Some("b"), 2, "running"),
+            event(Some("a"), 1, "running"),
+            event(Some("b"), 2, "cleared"),
+            event(Some("b"), 2, "queued"),
+        ];
+        tell_cut_off(&mut events);
+        let told: Vec<_> = events.iter().map(|event| event.detail.is_some()).collect();
+        assert_eq!(told, [false, false, false, true, false, false, false, false, false, false]);
+    }
 }

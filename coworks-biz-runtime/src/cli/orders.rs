@@ -18,14 +18,22 @@ pub(super) fn order(app: &App, config: &Config, order: Order, output: Output) ->
     let cancelled = matches!(order, Order::Cancel { .. });
     let (answer, served) = match control::ask(&config.db, &order)? {
         Some(answer) => (answer, true),
-        None => (record(app, config, order)?, false),
+        None => {
+            let is_new = !config.db.exists();
+            let answer = record(app, config, order)?;
+            if is_new {
+                say(format!("there was no database at {}: this is a new one", config.db.display()));
+            }
+            (answer, false)
+        }
     };
     match output {
         Output::Json => print_json(&answer)?,
         Output::Text => tell(&answer, served, cancelled)?,
     }
     if !served && begins_something(&answer) {
-        say(format!("nothing serves this database: it begins with `{} serve`", super::show::program()));
+        let serve = super::show::command(config, "serve");
+        say(format!("nothing serves this database: it begins with `{serve}`"));
     }
     Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, plain, say, table};
 use super::story::{World, waits_for};
 use super::{App, Exit, Failure, Output};
-use crate::config::Config;
+use crate::config::{Config, DATABASE};
 use crate::run::{InstanceName, RunState, State};
 use crate::store::{Reader, RunRecord, TaskRecord};
 use crate::task::DagRun;
@@ -50,8 +51,8 @@ pub(super) fn show(app: &App, config: &Config, run: Named, output: Output) -> Re
     world.learn(&reader, &reader.tasks(run.number)?)?;
     print(app, &reader, &run, &world, output)?;
     if run.state == RunState::Running && !world.is_served() && output == Output::Text {
-        let (program, biz, id) = (program(), &run.dag_id, &run.run_id);
-        say(format!("if its process is gone, go on with: {program} run {biz} --resume '{id}'"));
+        let again = command(config, &format!("run {} --resume '{}'", run.dag_id, run.run_id));
+        say(format!("if its process is gone, go on with: {again}"));
     }
     Ok(Exit::Done)
 }
@@ -396,6 +397,15 @@ fn details(text: &mut String, record: &TaskRecord) {
         };
         let _ = writeln!(text, "    {DIM}cut off {times} by the end of its process{DIM:#}");
     }
+}
+
+/// A command of this program, to be recommended: with the database that it is about.
+pub(super) fn command(config: &Config, what: &str) -> String {
+    let db = match config.db.as_path() {
+        db if db == Path::new(DATABASE) => String::new(),
+        db => format!(" --db '{}'", db.display()),
+    };
+    format!("{} {what}{db}", program())
 }
 
 /// How this program is called, for commands that it recommends.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::show::{brief, program};
+use super::show::{brief, command};
 use crate::config::Config;
 use crate::control;
 use crate::dag::{DEFAULT_POOL, Dag, Kind};
@@ -14,7 +14,8 @@ use crate::store::{DagRecord, Reader, RunRecord, StoreError, TaskRecord, WaitsFo
 use crate::value::excerpt;
 
 /// What is known of the world around the runs.
-pub(super) struct World {
+pub(super) struct World<'c> {
+    config: &'c Config,
     /// What the process that serves says of itself; `None` where none does.
     serves: Option<Answer>,
     /// Whether a process has the database at all: one that executes one run does not answer.
@@ -23,11 +24,11 @@ pub(super) struct World {
     runs: HashMap<i64, String>,
 }
 
-impl World {
-    pub(super) fn look(config: &Config, dags: Vec<DagRecord>) -> Self {
+impl<'c> World<'c> {
+    pub(super) fn look(config: &'c Config, dags: Vec<DagRecord>) -> Self {
         // A process that does not answer is as good as none for what is told here.
         let serves = control::ask(&config.db, &Order::Status).ok().flatten();
-        Self { serves, is_owned: owner_lives(&config.db), dags, runs: HashMap::new() }
+        Self { config, serves, is_owned: owner_lives(&config.db), dags, runs: HashMap::new() }
     }
 
     /// Learns the names of the runs that these wait for.
@@ -62,6 +63,10 @@ impl World {
         self.serves.is_some()
     }
 
+    fn command(&self, what: &str) -> String {
+        command(self.config, what)
+    }
+
     fn is_paused(&self, dag_id: &str) -> bool {
         self.dags.iter().any(|dag| dag.dag_id == dag_id && dag.paused)
     }
@@ -69,7 +74,8 @@ impl World {
     /// Why a run is in its state, in a few words; empty where nothing is to be said.
     pub(super) fn why(&self, run: &RunRecord, tasks: &[TaskRecord], dag: Option<&Dag>) -> String {
         if let Some(held) = &run.held {
-            let how = format!("{0} retry RUN_ID --from TASK, or {0} cancel RUN_ID", program());
+            let (retry, cancel) = (self.command("retry RUN_ID --from TASK"), self.command("cancel RUN_ID"));
+            let how = format!("{retry}, or {cancel}");
             return format!("held: {held} ({how})");
         }
         let first = |state: State| tasks.iter().find(|task| task.state == Some(state));
@@ -84,10 +90,11 @@ impl World {
                 (None, None) => String::new(),
             },
             RunState::Queued if self.is_paused(&run.dag_id) => {
-                format!("waits until its biz is unpaused: {} unpause {}", program(), run.dag_id)
+                let unpause = self.command(&format!("unpause {}", run.dag_id));
+                format!("waits until its biz is unpaused: {unpause}")
             }
             RunState::Queued if self.serves.is_none() => {
-                format!("waits for a process that serves: {} serve", program())
+                format!("waits for a process that serves: {}", self.command("serve"))
             }
             RunState::Queued => match (run.backfill, dag.and_then(|dag| dag.max_active_runs)) {
                 (Some(_), _) => "waits until another run of its backfill has ended".to_owned(),
@@ -95,10 +102,10 @@ impl World {
                 (None, None) => "waits until others of its biz have ended".to_owned(),
             },
             RunState::Running if self.serves.is_none() && !self.is_owned => {
-                format!("waits for a process that serves: {} serve", program())
+                format!("waits for a process that serves: {}", self.command("serve"))
             }
             RunState::Running if self.is_paused(&run.dag_id) => {
-                format!("its biz is paused: {} unpause {}", program(), run.dag_id)
+                format!("its biz is paused: {}", self.command(&format!("unpause {}", run.dag_id)))
             }
             RunState::Running => {
                 let order = [State::Running, State::UpForReschedule, State::UpForRetry, State::Queued];

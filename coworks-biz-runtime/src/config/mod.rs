@@ -34,6 +34,9 @@ pub const FILE: &str = "coworks-biz.toml";
 const PROXIES: [&str; 6] =
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
+/// Where the database is, where nothing is said.
+pub(crate) const DATABASE: &str = ".coworks-biz/biz.db";
+
 /// What a binary works with.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -316,7 +319,7 @@ impl Config {
         let secrets = Secrets::new(env.clone());
         let db = flags.db.or_else(|| env.get("COWORKS_BIZ_DB").map(PathBuf::from)).or(file.db);
         Ok(Self {
-            db: db.unwrap_or_else(|| PathBuf::from(".coworks-biz/biz.db")),
+            db: db.unwrap_or_else(|| PathBuf::from(DATABASE)),
             parallelism,
             pools: file.pools,
             services: services::load(env, file.services)?,

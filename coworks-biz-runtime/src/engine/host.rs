@@ -61,7 +61,7 @@ impl Shared {
             waiting: Mutex::default(),
             engine_id: writer.engine_id().to_owned(),
             secrets: Arc::clone(&config.secrets),
-            database: writer.path().to_owned(),
+            database: writer.location().to_owned(),
             readers: Mutex::default(),
         }
     }

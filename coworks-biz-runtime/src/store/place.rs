@@ -20,9 +20,13 @@ impl Place {
     pub(super) fn of(database: &Path) -> Result<Self, StoreError> {
         // Who has the lock under another name has no lock.
         let files = [database.to_owned(), beside(database, "-wal"), beside(database, ".lock")];
-        let files = files.map(|file| match std::fs::metadata(&file) {
-            Ok(metadata) => Ok((file, (metadata.dev(), metadata.ino()))),
-            Err(source) => Err(StoreError::io(database, &file, source)),
+        let files = files.map(|file| {
+            // A task may set another current directory.
+            let is = std::path::absolute(&file).and_then(|path| Ok((std::fs::metadata(&path)?, path)));
+            match is {
+                Ok((metadata, path)) => Ok((path, (metadata.dev(), metadata.ino()))),
+                Err(source) => Err(StoreError::io(database, &file, source)),
+            }
         });
         Ok(Self { database: database.to_owned(), files: files.into_iter().collect::<Result<_, _>>()? })
     }

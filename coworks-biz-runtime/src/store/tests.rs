@@ -482,7 +482,7 @@ fn a_relative_path_is_that_of_the_directory_in_which_it_was_opened() {
     relative.push(dir.path().strip_prefix("/").unwrap());
     relative.push("biz.db");
     let writer = open(&relative).unwrap();
-    assert!(relative.is_relative() && writer.path().is_absolute() && writer.blobs().dir().is_absolute());
+    assert!(relative.is_relative() && writer.location().is_absolute() && writer.blobs().dir().is_absolute());
     writer.stays().unwrap();
 }
 

@@ -22,7 +22,10 @@ const CHECKPOINT: i64 = 4096;
 #[derive(Debug)]
 pub struct Writer {
     pub(super) connection: Connection,
+    /// As it is called in errors.
     pub(super) path: PathBuf,
+    /// What a task sets as its current directory is not to move large values, nor to make the file seem gone.
+    absolute: PathBuf,
     engine_id: String,
     durability: Durability,
     numbers: Numbers,
@@ -44,8 +47,6 @@ impl Writer {
     /// database of this program's or is of a newer version; such a file is
     /// left as it is.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        // What a task sets as its current directory is not to move large values, nor to make the file seem gone.
-        let path = &std::path::absolute(path).map_err(|source| StoreError::io(path, path, source))?;
         let wrap = |source| StoreError::of(path, source);
         make(parent(path)).map_err(|source| StoreError::io(path, parent(path), source))?;
         schema::refuse_foreign(path)?;
@@ -82,6 +83,7 @@ impl Writer {
         Ok(Self {
             connection,
             path: path.to_owned(),
+            absolute: std::path::absolute(path).map_err(|source| StoreError::io(path, path, source))?,
             engine_id,
             durability,
             numbers: Numbers::default(),
@@ -101,7 +103,7 @@ impl Writer {
 
     /// The folder of large values.
     pub fn blobs(&self) -> Blobs {
-        Blobs::of(&self.path)
+        Blobs::of(&self.absolute)
     }
 
     /// Lets the file have so many pages more, and none beyond: as on a full disk.
@@ -238,8 +240,8 @@ impl Writer {
     }
 
     /// Where the file is, whatever the current directory is by now.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn location(&self) -> &Path {
+        &self.absolute
     }
 
     /// The task instances of a run.
