@@ -111,9 +111,13 @@ impl Gate {
         self.closed = self.closed.max(Some(until));
     }
 
-    /// The clock was put back by so much: it is not left alone for longer for that.
-    pub(super) fn put_back(&mut self, by: TimeDelta) {
+    /// The clock was put back by so much, and is at `now`: nobody waits for longer for that.
+    pub(super) fn put_back(&mut self, by: TimeDelta, now: DateTime<Utc>) {
         self.closed = self.closed.map(|until| until - by);
+        // Else each look would find the next call a little ahead of it, until the clock has caught up.
+        if let Some(pace) = &mut self.pace {
+            pace.put_back(now);
+        }
     }
 
     /// When it is to be looked at again for those that need this; `None` where no time helps, or it

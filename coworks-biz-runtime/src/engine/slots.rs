@@ -135,7 +135,7 @@ impl Slots {
     pub(super) fn next(&mut self, now: DateTime<Utc>) -> Option<Ready> {
         if now < self.now {
             let back = self.now - now;
-            self.gates.iter_mut().for_each(|gate| gate.put_back(back));
+            self.gates.iter_mut().for_each(|gate| gate.put_back(back, now));
         }
         self.now = now;
         loop {

@@ -50,6 +50,11 @@ impl Pace {
         self.due = Some(self.due(now).map_or(now, |due| due.max(now)) + self.interval);
     }
 
+    /// The clock was put back, and is at `now`: from here on it is waited no longer than for one call.
+    pub fn put_back(&mut self, now: DateTime<Utc>) {
+        self.due = self.due(now);
+    }
+
     /// Should the clock have been put back, it is not waited until it has caught up.
     fn due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.due.map(|due| due.min(now + self.ahead + self.interval))

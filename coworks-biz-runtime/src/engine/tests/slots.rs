@@ -83,6 +83,26 @@ fn no_more_calls_of_a_service_start_than_it_has_places() {
 }
 
 #[test]
+fn a_clock_that_is_put_back_keeps_nobody_from_a_service_with_a_rate() {
+    let mut slots = slots(9, &[limits(1, 1)]);
+    let (before, after) = (3_600_000, 1_800_000);
+    slots.push(call(1));
+    slots.push(call(2));
+    assert_eq!(started(&mut slots, before), [1]);
+    assert_eq!(started(&mut slots, after), [0; 0]);
+    release(&mut slots, 1);
+    let mut now = after;
+    assert_eq!(started(&mut slots, now), [0; 0], "it is not its time");
+    for _ in 0..2 {
+        let Some(next) = alarms(&mut slots).pop() else { break };
+        now = next;
+        slots.look(0, at(now));
+    }
+    assert_eq!(started(&mut slots, now), [2]);
+    assert!(now <= after + 2_000, "{now}");
+}
+
+#[test]
 fn an_asynchronous_call_keeps_its_place_until_nobody_waits_for_it() {
     let mut slots = slots(9, &[limits(2, 0)]);
     (1..=4).for_each(|number| slots.push(submit(number)));
