@@ -20,7 +20,6 @@ pub async fn request(server: &str, method: &str, path: &str, body: &str) -> std:
 }
 
 /// Has the effect `key`; an error where the server refuses it.
-#[allow(dead_code)]
 pub async fn effect(server: &str, key: &str) -> Result<(), String> {
     match request(server, "POST", &format!("/{key}"), "").await {
         Ok((200, _)) => Ok(()),

@@ -265,7 +265,8 @@ mod tests {
                 let carriers = Arc::clone(&carriers);
                 runtime.spawn(async move { carriers.carry(work, number).await });
             }
-            assert_eq!(ends.recv().unwrap(), number);
+            let ended = ends.recv_timeout(Duration::from_secs(30));
+            assert_eq!(ended, Ok(number), "what was given is lost");
             carriers.gap.note(Duration::from_micros(number % 150));
             last = number;
         }
