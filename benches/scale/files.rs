@@ -65,7 +65,7 @@ pub fn past(db: &Path, count: i64, days_ago: i64, of: &[&'static Definition]) ->
         ),
         format!(
             "INSERT INTO event {copies}
-             SELECT n, seq, task_id, map_index, try_number, at + d, state, detail, records
+             SELECT n << 32 | seq, task_id, map_index, try_number, at + d, state, detail, records
              FROM copy CROSS JOIN event WHERE run = 1"
         ),
     ];
@@ -160,7 +160,7 @@ fn run(file: &Connection, number: i64, dag_id: &str, version: &str, at: i64, con
     .expect("a statement")
     .execute(params![number, dag_id, format!("manual__{number}"), uuid(number), version, conf, at])
     .expect("a run");
-    file.prepare_cached("INSERT INTO event VALUES (?, 1, NULL, NULL, NULL, ?, 'running', NULL, NULL)")
+    file.prepare_cached("INSERT INTO event VALUES (? << 32 | 1, NULL, NULL, NULL, ?, 'running', NULL, NULL)")
         .expect("a statement")
         .execute([number, at])
         .expect("an event");
@@ -187,7 +187,7 @@ fn task_instance(
 }
 
 fn event(file: &Connection, run: i64, seq: i64, task_id: &str, at: i64, state: &str) {
-    file.prepare_cached("INSERT INTO event VALUES (?, ?, ?, -1, 1, ?, ?, NULL, NULL)")
+    file.prepare_cached("INSERT INTO event VALUES (? << 32 | ?, ?, -1, 1, ?, ?, NULL, NULL)")
         .expect("a statement")
         .execute(params![run, seq, task_id, at, state])
         .expect("an event");

@@ -12,6 +12,7 @@ use std::{fs, io};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use super::rows::EVENTS_OF_RUN;
 use super::{Blobs, StoreError, Writer, blobs};
 
 #[cfg(test)]
@@ -201,12 +202,14 @@ pub(super) struct Table {
     key: String,
     /// Whether it has a column `blob`.
     pub(super) names_blobs: bool,
+    /// Which of them are of the run `?1`.
+    of_run: &'static str,
 }
 
 impl Table {
     /// The rows of a run, no more than so many of them.
     fn rows(&self) -> String {
-        format!("SELECT {} FROM {} WHERE run = ?1 LIMIT ?2", self.key, self.name)
+        format!("SELECT {} FROM {} WHERE {} LIMIT ?2", self.key, self.name, self.of_run)
     }
 
     fn remove(
@@ -216,8 +219,8 @@ impl Table {
         at_most: u64,
         names: &mut BTreeSet<String>,
     ) -> rusqlite::Result<u64> {
-        let Self { name, key, .. } = self;
-        let sql = format!("DELETE FROM {name} WHERE run = ?1 AND ({key}) IN ({})", self.rows());
+        let Self { name, key, of_run, .. } = self;
+        let sql = format!("DELETE FROM {name} WHERE {of_run} AND ({key}) IN ({})", self.rows());
         if !self.names_blobs {
             return Ok(connection.prepare_cached(&sql)?.execute(params![run, at_most])? as u64);
         }
@@ -238,11 +241,15 @@ pub(super) fn of_runs(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
         .prepare_cached(
             "SELECT t.name,
                     coalesce((SELECT group_concat(name) FROM pragma_table_info(t.name) WHERE pk > 0), 'rowid'),
-                    EXISTS (SELECT 1 FROM pragma_table_info(t.name) WHERE name = 'blob')
-             FROM sqlite_schema t JOIN pragma_table_info(t.name) c ON c.name = 'run'
+                    EXISTS (SELECT 1 FROM pragma_table_info(t.name) WHERE name = 'blob'), c.hidden
+             FROM sqlite_schema t JOIN pragma_table_xinfo(t.name) c ON c.name = 'run'
              WHERE t.type = 'table' ORDER BY t.name",
         )?
-        .query_map([], |row| Ok(Table { name: row.get(0)?, key: row.get(1)?, names_blobs: row.get(2)? }))?
+        .query_map([], |row| {
+            // One that is made of the key is found by that.
+            let of_run = if row.get(3)? { EVENTS_OF_RUN } else { "run = ?1" };
+            Ok(Table { name: row.get(0)?, key: row.get(1)?, names_blobs: row.get(2)?, of_run })
+        })?
         .collect()
 }
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike, Utc};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
+use super::rows::EVENTS_OF_RUN;
 use super::{
     BackfillRecord, Blobs, DagRecord, Deletion, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType,
     StoreError, TaskRecord, WaitsFor, schema, upkeep,
@@ -416,10 +417,10 @@ fn tasks_after(
 
 pub(super) fn events(connection: &Connection, run: i64) -> rusqlite::Result<Vec<EventRecord>> {
     connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT at, task_id, map_index, try_number, state, detail FROM event
-             WHERE run = ? AND state IS NOT NULL ORDER BY seq",
-        )?
+             WHERE {EVENTS_OF_RUN} AND state IS NOT NULL ORDER BY id"
+        ))?
         .query_map([run], |row| {
             Ok(EventRecord {
                 at: moment(row, 0)?,
@@ -439,10 +440,10 @@ pub(super) fn logs(
     task: Option<&str>,
 ) -> rusqlite::Result<Vec<LogRecord>> {
     connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT task_id, map_index, try_number, records FROM event
-             WHERE run = ?1 AND records IS NOT NULL AND (?2 IS NULL OR task_id = ?2) ORDER BY seq",
-        )?
+             WHERE {EVENTS_OF_RUN} AND records IS NOT NULL AND (?2 IS NULL OR task_id = ?2) ORDER BY id"
+        ))?
         .query_map(params![run, task], |row| {
             Ok(LogRecord {
                 task_id: row.get::<_, String>(0)?.into(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, Statement, ToSql};
+use rusqlite::{Connection, OptionalExtension, Statement, ToSql};
 
 use super::{LogRecord, Stored, TaskRecord, Write};
 use crate::run::State;
@@ -72,13 +72,13 @@ impl Row<'_, '_> {
 // changes it, to undo that alone; and it does so for many rows that replace others.
 static TASKS: LazyLock<Table> =
     LazyLock::new(|| Table::new("INSERT OR REPLACE INTO task_instance", 14, &[1]));
-static EVENTS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR ROLLBACK INTO event", 9, MANY));
+static EVENTS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR ROLLBACK INTO event", 8, MANY));
 static XCOMS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR REPLACE INTO xcom", 6, &[1]));
 
 /// Something that has come about in a run, or was logged there.
 struct Event<'w> {
+    id: i64,
     run: i64,
-    seq: i64,
     /// The task, its map index and its try; `None` for the run itself.
     of: Option<(&'w str, i32, u32)>,
     at: Option<DateTime<Utc>>,
@@ -115,8 +115,8 @@ impl<'w> Rows<'w> {
             Write::Task { record, at } => {
                 self.tasks.push(record);
                 self.events.push(Event {
+                    id: numbers.next(connection, record.run)?,
                     run: record.run,
-                    seq: numbers.next(connection, record.run)?,
                     of: Some((&record.task_id, record.map_index, record.try_number)),
                     at: Some(*at),
                     state: Some(record.state.map_or("cleared", State::as_str)),
@@ -135,11 +135,10 @@ impl<'w> Rows<'w> {
                 match lately.find(|event| event.run == *run && event.of == of && event.records.is_none()) {
                     Some(end) => end.records = Some(records),
                     None => {
-                        let seq = numbers.next(connection, *run)?;
                         let records = Some(records.as_str());
                         self.events.push(Event {
+                            id: numbers.next(connection, *run)?,
                             run: *run,
-                            seq,
                             of,
                             at: None,
                             state: None,
@@ -157,21 +156,20 @@ impl<'w> Rows<'w> {
     /// Gathers the event of a run itself.
     pub(super) fn run_event(
         &mut self,
-        (run, seq): (i64, i64),
+        (run, id): (i64, i64),
         state: &'w str,
         detail: Option<&'w str>,
         at: DateTime<Utc>,
     ) {
         let (at, state) = (Some(at), Some(state));
-        self.events.push(Event { run, seq, of: None, at, state, detail, records: None });
+        self.events.push(Event { id, run, of: None, at, state, detail, records: None });
     }
 
     /// Writes what was gathered.
     pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         TASKS.write(connection, &self.tasks, |row, record| bind_task(row, record))?;
         EVENTS.write(connection, &self.events, |row, event| {
-            row.put(event.run)?;
-            row.put(event.seq)?;
+            row.put(event.id)?;
             row.put(event.of.map(|(task_id, ..)| task_id))?;
             row.put(event.of.map(|(_, map_index, _)| map_index))?;
             row.put(event.of.map(|(.., try_number)| try_number))?;
@@ -221,24 +219,29 @@ fn bind_task(row: &mut Row, record: &TaskRecord) -> rusqlite::Result<()> {
 /// As many runs are not under way at once: the numbers of others are read again.
 const REMEMBERED: usize = 100_000;
 
-/// The numbers that events get: they count up in each run.
+/// The rows of the table `event` that are of the run `?1`.
+pub(super) const EVENTS_OF_RUN: &str = "id BETWEEN ?1 << 32 AND ?1 << 32 | 4294967295 AND run = ?1";
+
+/// The keys that events get: of each run those behind its number, counting up.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    last: HashMap<i64, i64>,
+    last: HashMap<i64, u32>,
     /// The runs of which little is to come once this transaction is written.
     ended: Vec<i64>,
 }
 
 impl Numbers {
-    /// The next number in a run.
+    /// The next key of a run.
     pub(super) fn next(&mut self, connection: &Connection, run: i64) -> rusqlite::Result<i64> {
         let last = match self.last.get(&run) {
             Some(last) => *last,
             None => last(connection, run)?,
         };
-        let next = last.checked_add(1).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, last))?;
+        let next = last.checked_add(1).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, i64::from(last)))?;
+        let of = i32::try_from(run).ok().filter(|run| *run >= 0);
+        let of = of.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, run))?;
         self.last.insert(run, next);
-        Ok(next)
+        Ok(i64::from(of) << 32 | i64::from(next))
     }
 
     /// Of a run that is new.
@@ -269,7 +272,7 @@ impl Numbers {
 }
 
 /// The last number of a run.
-fn last(connection: &Connection, run: i64) -> rusqlite::Result<i64> {
-    let sql = "SELECT ifnull(max(seq), 0) FROM event WHERE run = ?";
-    connection.prepare_cached(sql)?.query_row([run], |row| row.get(0))
+fn last(connection: &Connection, run: i64) -> rusqlite::Result<u32> {
+    let sql = format!("SELECT seq FROM event WHERE {EVENTS_OF_RUN} ORDER BY id DESC LIMIT 1");
+    Ok(connection.prepare_cached(&sql)?.query_row([run], |row| row.get(0)).optional()?.unwrap_or_default())
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 
 use super::lock::{Lock, beside};
 use super::place::Place;
-use super::rows::{Numbers, Rows};
+use super::rows::{EVENTS_OF_RUN, Numbers, Rows};
 use super::{
     BackfillRecord, Blobs, DagRecord, Deletion, NoticeRecord, RunRecord, StoreError, TaskRecord, Which,
     Write, read, schema, upkeep,
@@ -351,7 +351,8 @@ fn apply<'w>(
         Write::RunUnmade { run } => {
             rows.flush(connection)?;
             numbers.end(*run);
-            connection.prepare_cached("DELETE FROM event WHERE run = ?")?.execute([run])?;
+            let of_run = format!("DELETE FROM event WHERE {EVENTS_OF_RUN}");
+            connection.prepare_cached(&of_run)?.execute([run])?;
             connection.prepare_cached("DELETE FROM dag_run WHERE id = ?")?.execute([run])?;
             Ok(())
         }
