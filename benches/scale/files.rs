@@ -56,12 +56,12 @@ pub fn past(db: &Path, count: i64, days_ago: i64, of: &[&'static Definition]) ->
         format!(
             "INSERT INTO task_instance {copies}
              SELECT n, task_id, map_index, state, try_number, tries_before, interruptions, generation, start_date + d,
-                    end_date + d, due_at, waits_for, error, outcome
+                    end_date + d, due_at, waits_for, error, outcome, value
              FROM copy CROSS JOIN task_instance WHERE run = 1"
         ),
         format!(
-            "INSERT INTO xcom {copies}
-             SELECT n, task_id, map_index, key, value, blob FROM copy CROSS JOIN xcom WHERE run = 1"
+            "INSERT INTO xcom_value {copies}
+             SELECT n, task_id, map_index, key, value, blob FROM copy CROSS JOIN xcom_value WHERE run = 1"
         ),
         format!(
             "INSERT INTO event {copies}
@@ -127,7 +127,7 @@ pub fn waits(db: &Path, count: i64, of: &'static Definition) {
             uuid(1)
         );
         file.prepare_cached(
-            "INSERT INTO xcom VALUES (1, 'map_conf', ?, 'return_value', '1700000000000', NULL)",
+            "INSERT INTO xcom_value VALUES (1, 'map_conf', ?, 'return_value', '1700000000000', NULL)",
         )
         .expect("a statement")
         .execute([index])
@@ -180,10 +180,12 @@ fn task_instance(
 ) {
     let begun = (state != "queued").then_some(at);
     let ended = (state == "success" || state == "up_for_retry").then_some(at);
-    file.prepare_cached("INSERT INTO task_instance VALUES (?, ?, ?, ?, 1, 0, 0, 0, ?, ?, ?, ?, NULL, ?)")
-        .expect("a statement")
-        .execute(params![run, task_id, map_index, state, begun, ended, due_at, waits_for, outcome])
-        .expect("a task instance");
+    file.prepare_cached(
+        "INSERT INTO task_instance VALUES (?, ?, ?, ?, 1, 0, 0, 0, ?, ?, ?, ?, NULL, ?, NULL)",
+    )
+    .expect("a statement")
+    .execute(params![run, task_id, map_index, state, begun, ended, due_at, waits_for, outcome])
+    .expect("a task instance");
 }
 
 fn event(file: &Connection, run: i64, seq: i64, task_id: &str, at: i64, state: &str) {

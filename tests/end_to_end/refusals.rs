@@ -216,7 +216,7 @@ async fn a_file_that_is_no_database_of_ours_is_left_as_it_is() {
 
     assert_eq!(world.run(&["run", "large", "--db", "newer.db"]).await.code(), 0);
     let newer = rusqlite::Connection::open(world.path("newer.db")).unwrap();
-    newer.pragma_update(None, "user_version", 7).unwrap();
+    newer.pragma_update(None, "user_version", 8).unwrap();
     drop(newer);
     for verb in [&["run", "large"][..], &["show"]] {
         let ended = world.run(&[verb, &["--db", "newer.db"]].concat()).await;
@@ -224,7 +224,7 @@ async fn a_file_that_is_no_database_of_ours_is_left_as_it_is() {
             (ended.code(), ended.error()),
             (
                 3,
-                "the database newer.db is of version 7, and this program knows versions up to 5: use the newer program, or another file with `--db`"
+                "the database newer.db is of version 8, and this program knows versions up to 6: use the newer program, or another file with `--db`"
             )
         );
     }

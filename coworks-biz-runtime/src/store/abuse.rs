@@ -116,7 +116,7 @@ fn bytes_of(bytes: &mut Vec<u8>, what: &str, a: usize, b: usize, c: usize) {
 const TABLES: [&str; 10] = [
     "dag_run",
     "task_instance",
-    "xcom",
+    "xcom_value",
     "event",
     "to_delete",
     "dag",

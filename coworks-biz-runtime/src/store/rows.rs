@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, Statement, ToSql};
+use rusqlite::{Connection, OptionalExtension, Statement, ToSql, params};
 
 use super::{LogRecord, Stored, TaskRecord, Write};
 use crate::run::State;
+use crate::value::RETURN_VALUE;
 
 /// How many rows a statement takes, where it may take many.
 const MANY: &[usize] = &[16, 2, 1];
@@ -23,10 +24,11 @@ struct Table {
 }
 
 impl Table {
-    fn new(insert: &str, columns: usize, at_once: &[usize]) -> Self {
+    fn new(insert: &str, columns: usize, at_once: &[usize], conflict: &str) -> Self {
         let row = format!("({})", vec!["?"; columns].join(", "));
         let rows = |count| vec![row.as_str(); count].join(", ");
-        let inserts = at_once.iter().map(|&count| (count, format!("{insert} VALUES {}", rows(count))));
+        let sql = |&count: &usize| (count, format!("{insert} VALUES {} {conflict}", rows(count)));
+        let inserts = at_once.iter().map(sql);
         Self { columns, inserts: inserts.collect() }
     }
 
@@ -70,10 +72,21 @@ impl Row<'_, '_> {
 
 // What fails undoes the transaction. Else SQLite would copy each page before a statement of many rows
 // changes it, to undo that alone; and it does so for many rows that replace others.
-static TASKS: LazyLock<Table> =
-    LazyLock::new(|| Table::new("INSERT OR REPLACE INTO task_instance", 14, &[1]));
-static EVENTS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR ROLLBACK INTO event", 8, MANY));
-static XCOMS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR REPLACE INTO xcom", 6, &[1]));
+static TASKS: LazyLock<Table> = LazyLock::new(|| {
+    // What it returned stays.
+    let conflict = "ON CONFLICT DO UPDATE SET state = excluded.state, try_number = excluded.try_number,
+                    tries_before = excluded.tries_before, interruptions = excluded.interruptions,
+                    generation = excluded.generation, start_date = excluded.start_date,
+                    end_date = excluded.end_date, due_at = excluded.due_at, waits_for = excluded.waits_for,
+                    error = excluded.error, outcome = excluded.outcome, value = ifnull(excluded.value, value)";
+    Table::new("INSERT INTO task_instance", 15, &[1], conflict)
+});
+static EVENTS: LazyLock<Table> = LazyLock::new(|| Table::new("INSERT OR ROLLBACK INTO event", 8, MANY, ""));
+static XCOMS: LazyLock<Table> =
+    LazyLock::new(|| Table::new("INSERT OR REPLACE INTO xcom_value", 6, &[1], ""));
+
+/// What a task returned is in its row where it has no more bytes of JSON than this.
+const IN_ROW: usize = 256;
 
 /// Something that has come about in a run, or was logged there.
 struct Event<'w> {
@@ -93,12 +106,15 @@ struct XCom<'w> {
     map_index: i32,
     key: &'w str,
     value: &'w Stored,
+    /// It is what a task returned, and too long for the row of that.
+    beside_row: bool,
 }
 
 /// Rows of one transaction that are not written yet.
 #[derive(Default)]
 pub(super) struct Rows<'w> {
-    tasks: Vec<&'w TaskRecord>,
+    /// With what it returned, where that goes into its row.
+    tasks: Vec<(&'w TaskRecord, Option<&'w str>)>,
     events: Vec<Event<'w>>,
     xcoms: Vec<XCom<'w>>,
 }
@@ -113,7 +129,8 @@ impl<'w> Rows<'w> {
     ) -> rusqlite::Result<bool> {
         match write {
             Write::Task { record, at } => {
-                self.tasks.push(record);
+                let returned = self.returned(record);
+                self.tasks.push((record, returned));
                 self.events.push(Event {
                     id: numbers.next(connection, record.run)?,
                     run: record.run,
@@ -125,7 +142,8 @@ impl<'w> Rows<'w> {
                 });
             }
             Write::XCom { run, task_id, map_index, key, value } => {
-                self.xcoms.push(XCom { run: *run, task_id, map_index: *map_index, key, value });
+                let (run, map_index) = (*run, *map_index);
+                self.xcoms.push(XCom { run, task_id, map_index, key, value, beside_row: false });
             }
             Write::Log { run, piece } => {
                 let LogRecord { task_id, map_index, try_number, records } = piece;
@@ -153,6 +171,26 @@ impl<'w> Rows<'w> {
         Ok(true)
     }
 
+    /// What the task instance returned as it came into this state, where its row has room for that.
+    fn returned(&mut self, record: &TaskRecord) -> Option<&'w str> {
+        let from = self.xcoms.len().saturating_sub(LATELY);
+        let is_it = |xcom: &XCom| {
+            (xcom.run, xcom.task_id, xcom.map_index) == (record.run, &*record.task_id, record.map_index)
+                && xcom.key == RETURN_VALUE
+        };
+        let at = from + self.xcoms[from..].iter().rposition(is_it)?;
+        match self.xcoms[at].value {
+            Stored::Inline(json) if json.as_str().len() <= IN_ROW => {
+                self.xcoms.remove(at);
+                Some(json.as_str())
+            }
+            _ => {
+                self.xcoms[at].beside_row = true;
+                None
+            }
+        }
+    }
+
     /// Gathers the event of a run itself.
     pub(super) fn run_event(
         &mut self,
@@ -167,7 +205,26 @@ impl<'w> Rows<'w> {
 
     /// Writes what was gathered.
     pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        TASKS.write(connection, &self.tasks, |row, record| bind_task(row, record))?;
+        // A value is in one of two places: what it replaces may be in the other.
+        for (record, _) in self.tasks.iter().filter(|(_, returned)| returned.is_some()) {
+            connection
+                .prepare_cached(
+                    "DELETE FROM xcom_value WHERE run = ? AND task_id = ? AND map_index = ? AND key = ?",
+                )?
+                .execute(params![record.run, record.task_id, record.map_index, RETURN_VALUE])?;
+        }
+        for xcom in self.xcoms.iter().filter(|xcom| xcom.beside_row) {
+            connection
+                .prepare_cached(
+                    "UPDATE task_instance SET value = NULL
+                     WHERE run = ? AND task_id = ? AND map_index = ? AND value IS NOT NULL",
+                )?
+                .execute(params![xcom.run, xcom.task_id, xcom.map_index])?;
+        }
+        TASKS.write(connection, &self.tasks, |row, (record, returned)| {
+            bind_task(row, record)?;
+            row.put(returned)
+        })?;
         EVENTS.write(connection, &self.events, |row, event| {
             row.put(event.id)?;
             row.put(event.of.map(|(task_id, ..)| task_id))?;

@@ -172,6 +172,88 @@ fn the_outputs_of_a_loop_are_one_for_each_item() {
 }
 
 #[test]
+fn what_a_task_returned_is_there_once_wherever_it_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    let json = |length: usize| Json::encode(&"x".repeat(length)).unwrap();
+    let returned = |value: Stored| Write::XCom {
+        run: 1,
+        task_id: "a".into(),
+        map_index: -1,
+        key: RETURN_VALUE.into(),
+        value,
+    };
+    let end = || Write::Task { record: task(1, State::Success), at: at(1) };
+    let kept = || -> u64 {
+        let file = rusqlite::Connection::open(&path).unwrap();
+        file.query_row("SELECT count(*) FROM xcom_value", [], |row| row.get(0)).unwrap()
+    };
+    let read = || {
+        let reader = Reader::open(&path).unwrap();
+        let all = reader.xcoms(1).unwrap().into_iter().map(|(.., json)| json).collect::<Vec<_>>();
+        assert_eq!(reader.xcom(1, "a", -1, RETURN_VALUE).unwrap(), all.first().cloned());
+        all
+    };
+    for (length, beside) in [(1, 0), (254, 0), (255, 1), (100_000, 1), (7, 0), (300, 1), (2, 0)] {
+        writer.commit(&[returned(writer.blobs().store(&json(length)).unwrap()), end()]).unwrap();
+        assert_eq!(read(), [json(length)]);
+        assert_eq!(kept(), beside, "{length}");
+        // What comes about later leaves it as it is.
+        writer.commit(&[Write::Task { record: task(1, State::UpForReschedule), at: at(2) }]).unwrap();
+        assert_eq!(read(), [json(length)]);
+    }
+    for (length, map_index) in [(3, None), (4, Some(-1)), (1_000, None), (1_000, Some(-1))] {
+        writer.commit(&[returned(Stored::Inline(json(length))), end()]).unwrap();
+        assert_eq!(read(), [json(length)]);
+        let other = Write::Forget { run: 1, task_id: "a".into(), map_index: Some(0) };
+        writer.commit(&[other]).unwrap();
+        assert_eq!(read(), [json(length)]);
+        let forget = Write::Forget { run: 1, task_id: "a".into(), map_index };
+        writer.commit(&[forget]).unwrap();
+        assert_eq!(read(), []);
+    }
+    // Forgotten in the commit that it comes with, and come again after that.
+    let forget = || Write::Forget { run: 1, task_id: "a".into(), map_index: None };
+    let value = |length| returned(Stored::Inline(json(length)));
+    writer.commit(&[value(5), end(), forget()]).unwrap();
+    assert_eq!(read(), []);
+    writer.commit(&[value(5), end(), forget(), value(6), end()]).unwrap();
+    assert_eq!(read(), [json(6)]);
+    // One that ends among many is not taken for another.
+    let many = (0..50).flat_map(|map_index| {
+        let value = Write::XCom {
+            run: 1,
+            task_id: "a".into(),
+            map_index,
+            key: RETURN_VALUE.into(),
+            value: Stored::Inline(Json::encode(&map_index).unwrap()),
+        };
+        let record = TaskRecord { map_index: map_index ^ 1, ..task(1, State::Success) };
+        [value, Write::Task { record, at: at(1) }]
+    });
+    writer.commit(&many.collect::<Vec<_>>()).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for map_index in 0..50 {
+        let value = reader.xcom(1, "a", map_index, RETURN_VALUE).unwrap().unwrap();
+        assert_eq!(value.decode::<i32>().unwrap(), map_index);
+    }
+}
+
+#[test]
+fn a_run_of_a_number_that_no_event_can_have_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open(&dir.path().join("biz.db")).unwrap();
+    let most = i64::from(i32::MAX);
+    for number in [most + 1, -1] {
+        assert!(writer.commit(&[Write::RunMade(run(number, 5))]).is_err(), "{number}");
+    }
+    writer.commit(&[Write::RunMade(run(most, 5)), Write::RunMade(run(1, 6))]).unwrap();
+    let reader = Reader::open(&dir.path().join("biz.db")).unwrap();
+    assert_eq!((reader.events(most).unwrap().len(), reader.events(1).unwrap().len()), (1, 1));
+}
+
+#[test]
 fn a_commit_that_fails_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("biz.db");

@@ -387,11 +387,13 @@ fn apply<'w>(
         Write::Forget { run, task_id, map_index } => {
             // What is pushed after this stays.
             rows.flush(connection)?;
-            connection
-                .prepare_cached(
-                    "DELETE FROM xcom WHERE run = ?1 AND task_id = ?2 AND (?3 IS NULL OR map_index = ?3)",
-                )?
-                .execute(params![run, task_id, map_index])?;
+            for sql in [
+                "DELETE FROM xcom_value WHERE run = ?1 AND task_id = ?2 AND (?3 IS NULL OR map_index = ?3)",
+                "UPDATE task_instance SET value = NULL WHERE run = ?1 AND task_id = ?2
+                 AND (?3 IS NULL OR map_index = ?3) AND value IS NOT NULL",
+            ] {
+                connection.prepare_cached(sql)?.execute(params![run, task_id, map_index])?;
+            }
             Ok(())
         }
         Write::Delete(Deletion { object, due_at, until }) => {

@@ -287,7 +287,7 @@ fn no_table_is_walked_for_the_rows_of_one_run() {
     let World { _dir, path: _, writer } = world();
     let tables = of_runs(&writer.connection).unwrap();
     let names: Vec<_> = tables.iter().map(|table| table.name.as_str()).collect();
-    for known in ["event", "task_instance", "xcom"] {
+    for known in ["event", "task_instance", "xcom_value"] {
         assert!(names.contains(&known), "{names:?}");
     }
     for table in &tables {

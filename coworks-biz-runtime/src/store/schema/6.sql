@@ -24,3 +24,11 @@ INSERT INTO event_new
     FROM event ORDER BY run, seq;
 DROP TABLE event;
 ALTER TABLE event_new RENAME TO event;
+
+-- What a task returned is in its row where that is short, as it nearly always is. `xcom` is what it was: all values.
+ALTER TABLE task_instance ADD COLUMN value TEXT;
+ALTER TABLE xcom RENAME TO xcom_value;
+CREATE VIEW xcom (run, task_id, map_index, key, value, blob) AS
+    SELECT run, task_id, map_index, key, value, blob FROM xcom_value
+    UNION ALL
+    SELECT run, task_id, map_index, 'return_value', value, NULL FROM task_instance WHERE value IS NOT NULL;

@@ -183,7 +183,7 @@ fn verify_finds_rows_without_their_run_and_values_that_are_gone_or_changed() {
     damage.sort();
     let mut wanted = vec![
         "1 rows of `task_instance` are of runs that are not there, such as run 2".to_owned(),
-        "1 rows of `xcom` are of runs that are not there, such as run 2".to_owned(),
+        "1 rows of `xcom_value` are of runs that are not there, such as run 2".to_owned(),
         "2 rows of `event` are of runs that are not there, such as run 2".to_owned(),
         format!("the large value {} holds something else than what was stored", second.display()),
         format!("the large value {} is missing", first.display()),
@@ -223,6 +223,7 @@ fn what_had_come_about_and_was_logged_stays_in_its_order() {
         let log = "INSERT INTO log (run, task_id, map_index, try_number, records) VALUES (?, 'a', -1, 1, ?)";
         old.execute(log, (run, state)).unwrap();
     }
+    old.execute("INSERT INTO xcom VALUES (1, 'a', -1, 'return_value', '7', NULL)", []).unwrap();
     drop(old);
     let mut writer = writer(&path).unwrap();
     let piece = LogRecord { task_id: "a".into(), map_index: -1, try_number: 2, records: "more".into() };
@@ -241,7 +242,34 @@ fn what_had_come_about_and_was_logged_stays_in_its_order() {
     assert_eq!(logs(1), ["running", "success", "more"]);
     assert_eq!(logs(2), ["running"]);
     assert_eq!(reader.logs(1, Some("b")).unwrap().len(), 0);
+    assert_eq!(reader.xcom(1, "a", -1, "return_value").unwrap().unwrap().as_str(), "7");
     assert_eq!(verify(&path).unwrap().damage, [""; 0]);
+}
+
+#[test]
+fn an_older_file_with_a_run_that_no_event_can_be_of_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let old = Connection::open(&path).unwrap();
+    for sql in [
+        include_str!("../schema/1.sql"),
+        include_str!("../schema/2.sql"),
+        include_str!("../schema/3.sql"),
+        include_str!("../schema/4.sql"),
+        include_str!("../schema/5.sql"),
+    ] {
+        old.execute_batch(sql).unwrap();
+    }
+    old.pragma_update(None, "application_id", 0x4357_627a).unwrap();
+    old.pragma_update(None, "user_version", 5).unwrap();
+    old.execute("INSERT INTO event (run, seq, state) VALUES (4294967297, 1, 'success')", []).unwrap();
+    drop(old);
+    assert!(matches!(writer(&path), Err(StoreError::Damaged { .. })));
+    let there: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT run FROM event WHERE seq = 1", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(there, 4_294_967_297);
 }
 
 /// Asserts that the file is refused, and not touched.
