@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 
 use super::gap::Gap;
 
-/// How many attempts follow each other in one tokio task: it has to make room for others.
+/// After how many attempts a carrier makes room for other tasks of its thread.
 const RELAY: usize = 16;
 
 /// An attempt from its start to the message of its end.
@@ -101,24 +101,31 @@ impl Carriers {
 
     /// Carries an attempt, and those that follow it.
     pub(super) async fn carry(&self, mut work: Work, mut number: u64) {
-        for _ in 0..RELAY {
+        for carried in 1.. {
             work.await;
-            match self.next(number).await {
+            match self.next(number, carried % RELAY == 0).await {
                 Some(next) => (work, number) = next,
                 None => return,
             }
         }
-        work.await;
     }
 
-    /// What is given to the carrier of this attempt; `None` where another one waits for that.
-    async fn next(&self, last: u64) -> Option<(Work, u64)> {
+    /// What is given to the carrier of this attempt; `None` where another one waits for that. It may make room for
+    /// others first.
+    async fn next(&self, last: u64, mut makes_room: bool) -> Option<(Work, u64)> {
         if self.under_way.load(Ordering::Relaxed) > 0 {
             return None;
         }
         let waiting = Waiting::enter(self, last)?;
         let mut roused = false;
         poll_fn(|context| {
+            if mem::take(&mut makes_room) {
+                let taken = waiting.take(context.waker());
+                if taken.is_pending() {
+                    context.waker().wake_by_ref();
+                }
+                return taken;
+            }
             self.stay_awake(roused);
             // Who is woken is either given something, or told that it will not be long.
             roused = true;
@@ -219,12 +226,12 @@ mod tests {
     fn what_is_given_to_who_waits_is_carried_and_else_it_comes_back() {
         let carriers = Carriers::default();
         assert!(carriers.give(work(), 2, 1).is_err(), "nobody waits");
-        let mut next = Box::pin(carriers.next(1));
+        let mut next = Box::pin(carriers.next(1, false));
         assert!(next.as_mut().now_or_never().is_none());
         assert!(carriers.give(work(), 2, 7).is_err(), "another one");
         assert!(carriers.give(work(), 2, 1).is_ok());
         assert!(carriers.give(work(), 3, 1).is_err(), "it has something");
-        assert_eq!(number(carriers.next(5).now_or_never()), Some(None), "and has not taken it yet");
+        assert_eq!(number(carriers.next(5, false).now_or_never()), Some(None), "and has not taken it yet");
         assert_eq!(number(next.now_or_never()), Some(Some(2)));
         assert!(carriers.give(work(), 4, 2).is_err(), "nobody waits any more");
     }
@@ -233,11 +240,11 @@ mod tests {
     fn the_last_one_waits_and_nobody_does_while_something_is_under_way() {
         let carriers = Carriers::default();
         let other = carriers.count();
-        assert_eq!(number(carriers.next(1).now_or_never()), Some(None));
+        assert_eq!(number(carriers.next(1, false).now_or_never()), Some(None));
         drop(other);
-        let mut first = Box::pin(carriers.next(1));
+        let mut first = Box::pin(carriers.next(1, false));
         assert!(first.as_mut().now_or_never().is_none());
-        let second = Box::pin(carriers.next(2));
+        let second = Box::pin(carriers.next(2, false));
         let mut second = second;
         assert!(second.as_mut().now_or_never().is_none());
         assert_eq!(number(first.now_or_never()), Some(None));

@@ -18,7 +18,7 @@ const PUT_ASIDE: Duration = Duration::from_micros(50);
 
 /// How often nobody then waits awake, at least and at most: who spends its share of a busy processor on waiting
 /// gets none when it is needed. Each time it is twice as often, and one less for each wait that was worth it.
-const ASLEEP: (u64, u64) = (100, 20_000);
+const ASLEEP: (u64, u64) = (10, 20_000);
 
 /// On a machine with one processor, who waits awake keeps others from what is waited for.
 static ALONE: LazyLock<bool> =
