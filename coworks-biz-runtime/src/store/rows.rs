@@ -205,8 +205,11 @@ impl<'w> Rows<'w> {
 
     /// Writes what was gathered.
     pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        // A value is in one of two places: what it replaces may be in the other.
-        for (record, _) in self.tasks.iter().filter(|(_, returned)| returned.is_some()) {
+        // A value is in one of two places: what it replaces may be in the other. Nothing comes before a first try.
+        let replaces = |(record, returned): &&(&TaskRecord, Option<&str>)| {
+            returned.is_some() && (record.try_number > 1 || record.generation > 0)
+        };
+        for (record, _) in self.tasks.iter().filter(replaces) {
             connection
                 .prepare_cached(
                     "DELETE FROM xcom_value WHERE run = ? AND task_id = ? AND map_index = ? AND key = ?",
