@@ -104,8 +104,7 @@ impl Core {
                 keys.extend(live.run.skipped());
             }
         }
-        keys.extend(live.run.downstream(&keys));
-        let keys = live.run.with_setups(&live.run.whole_calls(&keys));
+        let keys = live.run.with_setups(&live.run.following(&keys));
         let begun = |key: &Key| live.instance(*key).state.is_some();
         let names: Vec<String> = keys.iter().copied().filter(begun).map(|key| live.name(key)).collect();
         if names.is_empty() && gone.is_empty() {

@@ -42,7 +42,7 @@ impl Run {
     }
 
     /// All that is below these: downstream, behind gates, and in loops.
-    pub fn downstream(&self, keys: &[Key]) -> Vec<Key> {
+    pub(super) fn downstream(&self, keys: &[Key]) -> Vec<Key> {
         let tasks = self.dag.tasks;
         // A loop is followed item by item as long as it is not met as a whole.
         let mut whole = vec![false; tasks.len()];
@@ -71,6 +71,21 @@ impl Run {
         found
     }
 
+    /// These and all that follows them: what is below, of each member of an asynchronous call the whole call, and
+    /// what is below that.
+    pub fn following(&self, keys: &[Key]) -> Vec<Key> {
+        let mut all = self.whole_calls(keys);
+        loop {
+            let mut more = all.clone();
+            more.extend(self.downstream(&all));
+            let more = self.whole_calls(&more);
+            if more.len() == all.len() {
+                return all;
+            }
+            all = more;
+        }
+    }
+
     /// Those that have failed, or could not run for a failure above them.
     pub fn failed(&self) -> Vec<Key> {
         let all = 0..self.dag.tasks.len() as u32;
@@ -88,7 +103,7 @@ impl Run {
 
     /// These, and of each member of an asynchronous call the whole call: one is not asked again
     /// without the others.
-    pub fn whole_calls(&self, keys: &[Key]) -> Vec<Key> {
+    pub(super) fn whole_calls(&self, keys: &[Key]) -> Vec<Key> {
         let tasks = self.dag.tasks;
         let call = |task: u32| {
             let node = tasks.get(task as usize)?;

@@ -43,6 +43,9 @@ pub(super) struct Ledger {
     pub(super) marked: BTreeSet<i64>,
     /// Runs that were cancelled or out of time once: what was left out then may stay so.
     pub(super) stopped: BTreeSet<i64>,
+    /// Those whose rule has let them run since they were last cleared: what is ready stays so, whatever somebody
+    /// clears or marks above it.
+    let_in: BTreeSet<Name>,
     /// Those that ran when the process died, and are not counted yet.
     pub(super) cut_off: BTreeSet<Name>,
     /// When a retry is due, on the clock that is never set, as long as that is not set.
@@ -316,6 +319,9 @@ impl Ledger {
             must!(new.interruptions == 0, "{name:?} is cleared, and its interruptions stay");
             let left = self.xcoms.keys().any(|(of, _)| *of == name);
             must!(!left, "{name:?} is cleared, and its output stays");
+            let let_in = rules::ready(self, dag, run);
+            self.let_in.extend(let_in);
+            self.let_in.remove(&name);
             self.meddled.insert(new.run);
             self.cut_off.remove(&name);
             self.retries.remove(&name);
@@ -420,8 +426,10 @@ impl Ledger {
                 && run.stopped.is_none()
                 && new.try_number == new.tries_before + 1
                 && old.state != Some(State::UpForReschedule)
+                && !self.let_in.contains(&name)
             {
                 rules::start_holds(self, dag, run, key)?;
+                self.let_in.insert(name.clone());
             }
         }
         if !matches!(to, State::UpForReschedule | State::Queued | State::Running) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::ledger::{Held, Ledger, must};
+use super::ledger::{Held, Ledger, Name, must};
 use crate::dag::{Dag, Kind, Options, Role, TriggerRule};
 use crate::run::{Key, RunState, State};
 use crate::store::{RunRecord, TaskRecord};
@@ -174,6 +174,15 @@ pub(super) fn start_holds(ledger: &Ledger, dag: &'static Dag, run: &RunRecord, k
         );
     }
     Ok(())
+}
+
+/// The task instances of a run that may start.
+pub(super) fn ready(ledger: &Ledger, dag: &'static Dag, run: &RunRecord) -> Vec<Name> {
+    let rows = Rows { ledger, dag, run: run.number };
+    let all = (0..dag.tasks.len() as u32).flat_map(|task| rows.all(task));
+    let all = all.filter(|&key| rows.state(key).is_none_or(|state| state == State::Queued));
+    let ready = all.filter(|&key| start_holds(ledger, dag, run, key).is_ok());
+    ready.map(|key| (run.number, dag.tasks[key.task as usize].task_id.to_owned(), key.map_index)).collect()
 }
 
 /// Whether a task has ended well in the run before, and what is directly behind it where that counts.

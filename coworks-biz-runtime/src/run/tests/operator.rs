@@ -119,6 +119,29 @@ fn a_member_of_a_call_is_cleared_with_the_call() {
 }
 
 #[test]
+fn what_follows_any_member_of_a_call_runs_again_with_the_call() {
+    let call = |above: &[u32], at: u32| {
+        [
+            task(above).kind(Kind::Submit),
+            task(&[at]).kind(Kind::Wait).shares(at),
+            task(&[at + 1]).kind(Kind::Read).shares(at).shares(at + 1),
+        ]
+    };
+    let [sent, waits, read] = call(&[], 0);
+    // Behind the wait of the first call stands the second one.
+    let [other, late, answer] = call(&[1], 3);
+    let all = [sent, waits, read, other, late, answer, task(&[4]), task(&[])];
+    let run = Run::new(dag(all), Start::default());
+    let keys = |tasks: &[u32]| tasks.iter().copied().map(Key::plain).collect::<Vec<_>>();
+    for member in [0, 1, 2] {
+        assert_eq!(run.following(&keys(&[member])), keys(&[0, 1, 2, 3, 4, 5, 6]), "{member}");
+    }
+    assert_eq!(run.following(&keys(&[5])), keys(&[3, 4, 5, 6]));
+    assert_eq!(run.following(&keys(&[6])), keys(&[6]));
+    assert_eq!(run.following(&keys(&[7])), keys(&[7]));
+}
+
+#[test]
 fn a_loop_whose_list_is_cleared_goes_on_counting() {
     let mut driver = Driver::new(dag([list(&[]), task(&[]).each(0).retries(1), task(&[1])]));
     driver.pass(A, Ending::Mapped(3));
