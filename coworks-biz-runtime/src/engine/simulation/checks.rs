@@ -313,7 +313,9 @@ impl Simulation {
         // Whoever marks a member of a call says that it is not to be read, or that it is not there.
         let marked = |run: &RunRecord| object.contains(&run.uuid) && self.ledger.marked.contains(&run.number);
         let kept = self.world.kept.iter().any(|call| object.contains(call.as_str()));
-        kept || self.ledger.runs.values().any(marked)
+        // Until when late answers are swept is a time of the clock.
+        let late = self.clock_set && self.ledger.swept.contains(object);
+        kept || late || self.ledger.runs.values().any(marked)
     }
 
     /// Where ticks are caught up on, each has its run; and no run of the schedule has none.

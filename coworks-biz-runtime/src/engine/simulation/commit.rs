@@ -16,7 +16,7 @@ use crate::value::RETURN_VALUE;
 impl Simulation {
     /// Takes in what is about to be committed. The runs that it is about; `None` where nothing is.
     pub(super) fn expect_commit(&mut self) -> Result<Option<BTreeSet<i64>>, String> {
-        let Some(Process { core, .. }) = &self.process else { return Ok(None) };
+        let Some(Process { core, drained, .. }) = &self.process else { return Ok(None) };
         if core.writes.is_empty() {
             return Ok(None);
         }
@@ -35,6 +35,7 @@ impl Simulation {
             now: self.machine.clock().now(),
             clock_set: self.clock_set,
             starts_nothing: core.draining || self.mode == Mode::Orders,
+            begins_nothing: *drained || self.mode == Mode::Orders,
             ended: &self.ended,
             delays: &self.delays,
             orders: &touched,

@@ -184,7 +184,8 @@ impl Simulation {
         }
         self.check_memory()?;
         self.act()?;
-        let Some(Process { core, mailbox, .. }) = &mut self.process else { return Ok(()) };
+        let Some(Process { core, mailbox, drained, .. }) = &mut self.process else { return Ok(()) };
+        *drained = core.draining;
         let (random, mut taken, mut more) = (&mut self.world.random, 0, false);
         let first = mailbox.try_recv().ok();
         let next = |_: &mut Core| {

@@ -30,6 +30,8 @@ pub(super) struct Ledger {
     /// By task instance and key.
     pub(super) xcoms: BTreeMap<(Name, String), String>,
     pub(super) deletions: BTreeMap<String, Deletion>,
+    /// What was deleted for the last time.
+    pub(super) swept: BTreeSet<String>,
     pub(super) dags: BTreeMap<String, DagRecord>,
     pub(super) backfills: BTreeMap<i64, BackfillRecord>,
     pub(super) notices: BTreeMap<i64, NoticeRecord>,
@@ -58,8 +60,10 @@ pub(super) struct Around<'a> {
     pub(super) now: DateTime<Utc>,
     /// Whether the clock was set: then a delay is not to be told from its rows.
     pub(super) clock_set: bool,
-    /// Whether nothing may start.
+    /// Whether no task may start.
     pub(super) starts_nothing: bool,
+    /// Whether no run may begin.
+    pub(super) begins_nothing: bool,
     /// Those whose attempt has come to an end that counts.
     pub(super) ended: &'a BTreeSet<Name>,
     /// How long attempts have asked to be left alone, by their serial numbers.
@@ -180,7 +184,10 @@ impl Ledger {
                 let same = self.deletions.get_mut(key).filter(|now| now.until == deletion.until);
                 match (same, again) {
                     (Some(now), Some(again)) => now.due_at = *again,
-                    (Some(_), None) => drop(self.deletions.remove(key)),
+                    (Some(_), None) => {
+                        self.deletions.remove(key);
+                        self.swept.insert(key.clone());
+                    }
                     (None, _) => {}
                 }
             }
@@ -218,7 +225,7 @@ impl Ledger {
 
     /// Whether one more run of its DAG may be under way.
     fn may_begin(&self, run: &RunRecord, around: &Around) -> Held {
-        must!(!around.starts_nothing, "run {} begins, and nothing may", run.number);
+        must!(!around.begins_nothing, "run {} begins, and nothing may", run.number);
         must!(!self.is_paused(&run.dag_id), "run {} begins while `{}` is paused", run.number, run.dag_id);
         let of_dag =
             self.runs.values().filter(|other| other.dag_id == run.dag_id && other.number != run.number);

@@ -26,6 +26,8 @@ pub(super) struct Process {
     pub(super) core: Core,
     pub(super) mailbox: Mailbox,
     pub(super) post: Post,
+    /// Whether it drained before it took its last messages: what it has begun before one of them said so, it has.
+    pub(super) drained: bool,
 }
 
 pub(super) struct Machine {
@@ -116,7 +118,7 @@ impl Machine {
         let mut core = core.expect("it takes stock");
         // Nobody moves the files of this world away.
         core.alarms.retain(|Reverse((_, alarm))| *alarm != Alarm::Stays);
-        Process { core, mailbox, post }
+        Process { core, mailbox, post, drained: false }
     }
 }
 

@@ -45,7 +45,7 @@ fn story(seed: u64) -> Result<Story, String> {
         Err(format!("it panics: {}", text.unwrap_or_default()))
     });
     told.map_err(|why| {
-        format!("seed {seed}: {why}\n  COWORKS_BIZ_SEED={seed} cargo test -p coworks-biz-runtime --lib simulation::one -- --nocapture")
+        format!("seed {seed}: {why}\n  COWORKS_BIZ_SEED={seed} cargo test --workspace --lib simulation::one -- --nocapture")
     })
 }
 
