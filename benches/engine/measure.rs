@@ -20,7 +20,7 @@ pub fn commits(db: &Path, before: u32, count: u32) -> f64 {
     let file = rusqlite::Connection::open(db).expect("a file");
     file.busy_timeout(Duration::from_secs(5)).expect("a time");
     file.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4096;
          CREATE TABLE IF NOT EXISTS reference (a, b, c)",
     )
     .expect("a table");

@@ -199,8 +199,8 @@ fn what_a_task_returned_is_there_once_wherever_it_is_kept() {
         writer.commit(&[returned(writer.blobs().store(&json(length)).unwrap()), end()]).unwrap();
         assert_eq!(read(), [json(length)]);
         assert_eq!(kept(), beside, "{length}");
-        // What comes about later leaves it as it is.
-        writer.commit(&[Write::Task { record: task(1, State::UpForReschedule), at: at(2) }]).unwrap();
+        // What somebody says of it later leaves it as it is.
+        writer.commit(&[Write::Task { record: task(1, State::Failed), at: at(2) }]).unwrap();
         assert_eq!(read(), [json(length)]);
     }
     for (length, map_index) in [(3, None), (4, Some(-1)), (1_000, None), (1_000, Some(-1))] {

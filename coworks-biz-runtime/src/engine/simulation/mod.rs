@@ -13,6 +13,7 @@ mod drive;
 mod hands;
 mod happen;
 mod ledger;
+mod limits;
 mod machine;
 mod operator;
 mod plan;
