@@ -150,7 +150,9 @@ impl Core {
         let at = self.now();
         for mut task in self.writer.tasks(run.number)? {
             let (run, task_id) = (task.run, task.task_id.clone());
-            self.writes.push(Write::Forget { run, task_id, map_index: None });
+            // The items of a list are under its own name.
+            let map_index = (task.map_index >= 0).then_some(task.map_index);
+            self.writes.push(Write::Forget { run, task_id, map_index });
             task.clear();
             self.writes.push(Write::Task { record: task, at });
         }

@@ -205,7 +205,7 @@ impl Core {
         let run = match uncommitted {
             Some(run) => run,
             None => match self.writer.runs(Which::Trigger(dag_id, key))?.pop() {
-                Some(run) => run,
+                Some(run) => self.as_it_is(run),
                 None => return Ok(None),
             },
         };
@@ -216,6 +216,15 @@ impl Core {
             return Err(Refusal::OtherConf { key: key.clone(), run_id: run.run_id }.into());
         }
         Ok(Some(run))
+    }
+
+    /// A recorded run, with what has come about and is not committed.
+    fn as_it_is(&self, run: RunRecord) -> RunRecord {
+        let changed = self.writes.iter().rev().find_map(|write| match write {
+            Write::Run { record, .. } if record.number == run.number => Some((**record).clone()),
+            _ => None,
+        });
+        changed.unwrap_or(run)
     }
 
     /// The conf of a new run, where the DAG can take it.

@@ -112,20 +112,16 @@ impl Carriers {
 
     /// What is given to the carrier of this attempt; `None` where another one waits for that. It may make room for
     /// others first.
-    async fn next(&self, last: u64, mut makes_room: bool) -> Option<(Work, u64)> {
+    async fn next(&self, last: u64, makes_room: bool) -> Option<(Work, u64)> {
         if self.under_way.load(Ordering::Relaxed) > 0 {
             return None;
         }
         let waiting = Waiting::enter(self, last)?;
+        if makes_room {
+            tokio::task::yield_now().await;
+        }
         let mut roused = false;
         poll_fn(|context| {
-            if mem::take(&mut makes_room) {
-                let taken = waiting.take(context.waker());
-                if taken.is_pending() {
-                    context.waker().wake_by_ref();
-                }
-                return taken;
-            }
             self.stay_awake(roused);
             // Who is woken is either given something, or told that it will not be long.
             roused = true;

@@ -76,7 +76,7 @@ impl Core {
         }
     }
 
-    /// Runs tasks again: these and what is below them, or what has failed.
+    /// Runs tasks again: these, or what has failed, and all that follows.
     pub(super) fn retry(&mut self, name: RunName, from: &[String]) -> Result<Answer, EngineError> {
         let loaded = self.load(name)?;
         let run = loaded.run;

@@ -181,7 +181,6 @@ fn office(path: &Path) {
         for map_index in -1..(number % 4) as i32 {
             let states = [State::Success, State::Running, State::UpForRetry, State::UpForReschedule];
             let record = TaskRecord { map_index, ..task(number, states[number as usize % 4]) };
-            writes.push(Write::Task { record, at: at(number) });
             let text = if number == 5 { "y".repeat(80_000) } else { format!("value of {number}") };
             let value = blobs.store(&Json::encode(&text).unwrap()).unwrap();
             let (task_id, key) = ("a".to_owned(), "return_value".to_owned());
@@ -192,6 +191,7 @@ fn office(path: &Path) {
                 key: key.into(),
                 value,
             });
+            writes.push(Write::Task { record, at: at(number) });
         }
         let piece =
             LogRecord { task_id: "a".into(), map_index: -1, try_number: 1, records: "{}\n".repeat(20) };

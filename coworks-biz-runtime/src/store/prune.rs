@@ -207,6 +207,11 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Which of its rows are of a run, as SQL; so is what says which run that is.
+    pub(super) fn of_run(&self, run: &str) -> String {
+        self.of_run.replace("?1", run)
+    }
+
     /// The rows of a run, no more than so many of them.
     fn rows(&self) -> String {
         format!("SELECT {} FROM {} WHERE {} LIMIT ?2", self.key, self.name, self.of_run)

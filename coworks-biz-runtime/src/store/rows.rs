@@ -173,14 +173,17 @@ impl<'w> Rows<'w> {
         Ok(true)
     }
 
-    /// What the task instance returned as it came into this state, where its row has room for that.
+    /// What the task instance returned as it succeeded, where its row has room for that.
     fn returned(&mut self, record: &TaskRecord) -> Option<&'w str> {
-        let from = self.xcoms.len().saturating_sub(LATELY);
-        let is_it = |xcom: &XCom| {
+        if record.state != Some(State::Success) {
+            return None;
+        }
+        let of = |xcom: &XCom| {
             (xcom.run, xcom.task_id, xcom.map_index) == (record.run, &*record.task_id, record.map_index)
-                && xcom.key == RETURN_VALUE
         };
-        let at = from + self.xcoms[from..].iter().rposition(is_it)?;
+        let pushed = self.xcoms.iter().rev().take_while(|xcom| of(xcom)).count();
+        let from = self.xcoms.len() - pushed;
+        let at = from + self.xcoms[from..].iter().rposition(|xcom| xcom.key == RETURN_VALUE)?;
         match self.xcoms[at].value {
             Stored::Inline(json) if json.as_str().len() <= IN_ROW => {
                 self.xcoms.remove(at);
@@ -207,11 +210,8 @@ impl<'w> Rows<'w> {
 
     /// Writes what was gathered.
     pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        // A value is in one of two places: what it replaces may be in the other. Nothing comes before a first try.
-        let replaces = |(record, returned): &&(&TaskRecord, Option<&str>)| {
-            returned.is_some() && (record.try_number > 1 || record.generation > 0)
-        };
-        for (record, _) in self.tasks.iter().filter(replaces) {
+        // A value is in one of two places: what it replaces may be in the other.
+        for (record, _) in self.tasks.iter().filter(|(_, returned)| returned.is_some()) {
             connection
                 .prepare_cached(
                     "DELETE FROM xcom_value WHERE run = ? AND task_id = ? AND map_index = ? AND key = ?",

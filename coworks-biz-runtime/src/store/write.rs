@@ -387,12 +387,22 @@ fn apply<'w>(
         Write::Forget { run, task_id, map_index } => {
             // What is pushed after this stays.
             rows.flush(connection)?;
-            for sql in [
-                "DELETE FROM xcom_value WHERE run = ?1 AND task_id = ?2 AND (?3 IS NULL OR map_index = ?3)",
-                "UPDATE task_instance SET value = NULL WHERE run = ?1 AND task_id = ?2
-                 AND (?3 IS NULL OR map_index = ?3) AND value IS NOT NULL",
+            for (all, one) in [
+                (
+                    "DELETE FROM xcom_value WHERE run = ? AND task_id = ?",
+                    "DELETE FROM xcom_value WHERE run = ? AND task_id = ? AND map_index = ?",
+                ),
+                (
+                    "UPDATE task_instance SET value = NULL WHERE run = ? AND task_id = ? AND value IS NOT NULL",
+                    "UPDATE task_instance SET value = NULL
+                     WHERE run = ? AND task_id = ? AND map_index = ? AND value IS NOT NULL",
+                ),
             ] {
-                connection.prepare_cached(sql)?.execute(params![run, task_id, map_index])?;
+                // One statement for both would walk through all items for each.
+                match map_index {
+                    None => connection.prepare_cached(all)?.execute(params![run, task_id])?,
+                    Some(index) => connection.prepare_cached(one)?.execute(params![run, task_id, index])?,
+                };
             }
             Ok(())
         }

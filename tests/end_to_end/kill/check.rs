@@ -134,8 +134,8 @@ impl Books<'_> {
     fn ends(&self, tasks: &[Task]) {
         let clears = &self.storm.clears;
         // The last tick may be under way.
-        let sql = "SELECT r.id, (SELECT count(*) FROM event e WHERE e.run = r.id AND e.task_id IS NULL
-                   AND e.state IN ('success', 'failed')) FROM dag_run r WHERE r.end_date IS NOT NULL";
+        let sql = "SELECT r.id, (SELECT count(*) FROM event e WHERE e.id BETWEEN r.id << 32 AND r.id << 32 | 4294967295
+                   AND e.task_id IS NULL AND e.state IN ('success', 'failed')) FROM dag_run r WHERE r.end_date IS NOT NULL";
         let mut statement = self.look.0.prepare(sql).unwrap();
         let runs = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         for (number, times) in runs.map(Result::<(i64, u64), _>::unwrap) {

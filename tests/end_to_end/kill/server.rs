@@ -205,7 +205,7 @@ impl Look {
     /// How often attempts of it have begun.
     fn starts(&self, call: &Call) -> u64 {
         self.number(
-            "SELECT count(*) FROM event e JOIN dag_run r ON r.id = e.run
+            "SELECT count(*) FROM dag_run r CROSS JOIN event e ON e.id BETWEEN r.id << 32 AND r.id << 32 | 4294967295
              WHERE r.uuid = ? AND e.task_id = ? AND e.map_index = ? AND e.state = 'running'",
             rusqlite::params![call.run, call.task_id, call.map_index],
         )

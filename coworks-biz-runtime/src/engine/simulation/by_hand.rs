@@ -13,8 +13,9 @@ use super::random::Random;
 use crate::dag::{Dag, Kind, Task};
 use crate::engine::core::TURN;
 use crate::engine::message::Message;
-use crate::engine::{Mode, Order, RunName, Trigger};
+use crate::engine::{EngineError, Mode, Order, RunHandle, RunName, Trigger};
 use crate::error::Retry;
+use crate::run::RunState;
 use crate::store::Which;
 use crate::task::{Body, Definition, End, Member};
 use crate::value::Json;
@@ -99,11 +100,18 @@ impl ByHand {
 
     /// Triggers a run, and answers with its name.
     fn trigger(&mut self) -> RunName {
-        let definition = self.process.as_ref().unwrap().core.dags[0].definition;
-        let (reply, mut answer) = oneshot::channel();
-        self.tell(Message::Trigger { definition, trigger: Trigger::default(), reply });
+        let (message, mut answer) = self.triggers(None);
+        self.tell(message);
         let run = answer.try_recv().unwrap().unwrap().run;
         RunName { dag_id: None, run_id: run.run_id.to_string() }
+    }
+
+    /// What has a run triggered, with this key.
+    fn triggers(&self, key: Option<&str>) -> (Message, oneshot::Receiver<Result<RunHandle, EngineError>>) {
+        let definition = self.process.as_ref().unwrap().core.dags[0].definition;
+        let (reply, answer) = oneshot::channel();
+        let trigger = Trigger { idempotency_key: key.map(str::to_owned), ..Trigger::default() };
+        (Message::Trigger { definition, trigger, reply }, answer)
     }
 
     fn order(&mut self, order: Order) {
@@ -168,4 +176,29 @@ fn the_answer_to_a_call_whose_read_waits_for_its_past_is_deleted_where_nobody_wi
     let (mut calls, run) = held_back();
     calls.order(Order::Retry { run, from: vec!["x.call".to_owned()] });
     assert_eq!(calls.deletes(), [2]);
+}
+
+#[test]
+fn a_key_that_comes_again_with_a_retry_is_answered_with_the_run_as_it_goes_on() {
+    let mut calls = ByHand::call(false);
+    let (message, mut answer) = calls.triggers(Some("key"));
+    calls.tell(message);
+    let first = answer.try_recv().unwrap().unwrap();
+    calls.ends(1, "x.call", failed(Retry::Never));
+    assert_eq!(*first.ended.borrow(), Some(RunState::Failed));
+
+    // Both are there before the engine takes either.
+    let (reply, _retried) = oneshot::channel();
+    let run = RunName { dag_id: None, run_id: first.run.run_id.to_string() };
+    let order = Order::Retry { run, from: Vec::new() };
+    let (message, mut answer) = calls.triggers(Some("key"));
+    let post = &calls.process.as_ref().unwrap().post;
+    post.send(Message::Order { order, reply }).unwrap();
+    post.send(message).unwrap();
+    calls.turn();
+    let again = answer.try_recv().unwrap().unwrap();
+    assert_eq!((again.run.number, *again.ended.borrow()), (1, None));
+    calls.is_answered(1);
+    calls.ends(1, "x.read", value());
+    assert_eq!(*again.ended.borrow(), Some(RunState::Success));
 }

@@ -35,6 +35,7 @@ impl Simulation {
             now: self.machine.clock().now(),
             clock_set: self.clock_set,
             starts_nothing: core.draining || self.mode == Mode::Orders,
+            only_orders: self.mode == Mode::Orders,
             begins_nothing: *drained || self.mode == Mode::Orders,
             ended: &self.ended,
             delays: &self.delays,

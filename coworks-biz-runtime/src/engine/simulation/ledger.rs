@@ -47,6 +47,8 @@ pub(super) struct Ledger {
     /// Those whose rule has let them run since they were last cleared: what is ready stays so, whatever somebody
     /// clears or marks above it.
     let_in: BTreeSet<Name>,
+    /// Those that this commit clears.
+    cleared: BTreeSet<Name>,
     /// Those that ran when the process died, and are not counted yet.
     pub(super) cut_off: BTreeSet<Name>,
     /// When a retry is due, on the clock that is never set, as long as that is not set.
@@ -61,6 +63,8 @@ pub(super) struct Around<'a> {
     pub(super) clock_set: bool,
     /// Whether no task may start.
     pub(super) starts_nothing: bool,
+    /// Whether it only takes orders.
+    pub(super) only_orders: bool,
     /// Whether no run may begin.
     pub(super) begins_nothing: bool,
     /// Those whose attempt has come to an end that counts.
@@ -121,6 +125,7 @@ impl Ledger {
     /// Takes in what is about to be committed.
     pub(super) fn take(&mut self, writes: &[Write], around: &Around) -> Held {
         self.check_notices(writes, around)?;
+        self.cleared.clear();
         for write in writes {
             self.take_one(write, around).map_err(|why| format!("{why}\nby {write:?}"))?;
         }
@@ -172,6 +177,7 @@ impl Ledger {
                 });
             }
             Write::Delete(deletion) => {
+                self.swept.remove(&deletion.object.key);
                 let new =
                     self.deletions.entry(deletion.object.key.clone()).or_insert_with(|| deletion.clone());
                 (new.due_at, new.until) = (new.due_at.min(deletion.due_at), new.until.max(deletion.until));
@@ -299,8 +305,14 @@ impl Ledger {
             must!(new.interruptions == 0, "{name:?} is cleared, and its interruptions stay");
             let left = self.xcoms.keys().any(|(of, _)| *of == name);
             must!(!left, "{name:?} is cleared, and its output stays");
-            let let_in = rules::ready(self, dag, run);
-            self.let_in.extend(let_in);
+            // An order is taken by what was ready in memory; who takes orders only has nothing there.
+            self.cleared.insert(name.clone());
+            if !around.only_orders {
+                let ready = rules::ready(self, dag, run);
+                let ready = ready.into_iter().filter(|ready| !self.cleared.contains(ready));
+                let ready: Vec<_> = ready.collect();
+                self.let_in.extend(ready);
+            }
             self.let_in.remove(&name);
             self.meddled.insert(new.run);
             self.cut_off.remove(&name);
@@ -449,6 +461,9 @@ impl Ledger {
     pub(super) fn crash(&mut self) {
         let running = self.tasks.iter().filter(|(_, task)| task.state == Some(State::Running));
         self.cut_off = running.map(|(name, _)| name.clone()).collect();
+        // What was ready, and not recorded, is asked again.
+        let tasks = &self.tasks;
+        self.let_in.retain(|name| tasks.get(name).is_some_and(|task| task.state.is_some()));
     }
 
     /// The run before this one, of those that were there when it was made, and of all.

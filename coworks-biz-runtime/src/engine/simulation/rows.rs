@@ -92,7 +92,12 @@ fn all<K: Ord, V>(
     sql: &str,
     read: impl FnMut(&Row) -> rusqlite::Result<(K, V)>,
 ) -> rusqlite::Result<BTreeMap<K, V>> {
-    file.prepare(sql)?.query_map([], read)?.collect()
+    let mut rows = BTreeMap::new();
+    for row in file.prepare(sql)?.query_map([], read)? {
+        let (key, value) = row?;
+        assert!(rows.insert(key, value).is_none(), "two rows of one key: {sql}");
+    }
+    Ok(rows)
 }
 
 fn moment(row: &Row, column: usize) -> rusqlite::Result<DateTime<Utc>> {

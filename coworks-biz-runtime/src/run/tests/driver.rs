@@ -282,9 +282,7 @@ impl Driver {
                 });
             }
             3 | 4 => {
-                let mut keys = self.run.downstream(&[key]);
-                keys.push(key);
-                self.clear(&keys);
+                self.clear(&self.run.following(&[key]));
             }
             5 | 6 => {
                 let mark = if choice % 8 == 5 { Mark::Success } else { Mark::Failed };

@@ -300,5 +300,19 @@ fn no_table_is_walked_for_the_rows_of_one_run() {
             .map(Result::unwrap)
             .collect();
         assert!(plan.iter().all(|step| step.starts_with("SEARCH")), "{}: {plan:?}", table.name);
+        // Those of many runs are searched run by run.
+        let (name, of_run) = (&table.name, table.of_run("going"));
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT id AS going FROM dag_run) CROSS JOIN {name} WHERE {of_run}"
+        );
+        let plan: Vec<String> = writer
+            .connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap()
+            .query_map([], |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(plan.iter().any(|step| step.starts_with("SEARCH")), "{name}: {plan:?}");
     }
 }

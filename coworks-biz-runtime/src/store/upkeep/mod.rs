@@ -66,7 +66,10 @@ pub fn prunable(path: &Path, before: DateTime<Utc>) -> Result<Pruned, StoreError
         let (mut going, mut staying) = (BTreeSet::<String>::new(), BTreeSet::new());
         for table in of_runs(&snapshot)? {
             let name = &table.name;
-            pruned.rows += number(format!("SELECT count(*) FROM {name} WHERE run IN ({may_go})"))?;
+            let of_run = table.of_run("going");
+            pruned.rows += number(format!(
+                "SELECT count(*) FROM (SELECT id AS going FROM ({may_go})) CROSS JOIN {name} WHERE {of_run}"
+            ))?;
             if !table.names_blobs {
                 continue;
             }

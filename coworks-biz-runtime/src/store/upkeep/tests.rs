@@ -179,11 +179,16 @@ fn verify_finds_rows_without_their_run_and_values_that_are_gone_or_changed() {
     fs::remove_file(&first).unwrap();
     OpenOptions::new().append(true).open(&second).unwrap().set_len(100).unwrap();
     Connection::open(&path).unwrap().execute("DELETE FROM dag_run WHERE id = 2", []).unwrap();
+    let file = Connection::open(&path).unwrap();
+    file.execute("UPDATE task_instance SET value = '7'", []).unwrap();
+    file.execute("INSERT INTO xcom_value VALUES (1, 'a', -1, 'return_value', '7', NULL)", []).unwrap();
+    drop(file);
     let mut damage = verify(&path).unwrap().damage;
     damage.sort();
     let mut wanted = vec![
         "1 rows of `task_instance` are of runs that are not there, such as run 2".to_owned(),
         "1 rows of `xcom_value` are of runs that are not there, such as run 2".to_owned(),
+        "what was returned: 1 tasks have two values".to_owned(),
         "2 rows of `event` are of runs that are not there, such as run 2".to_owned(),
         format!("the large value {} holds something else than what was stored", second.display()),
         format!("the large value {} is missing", first.display()),

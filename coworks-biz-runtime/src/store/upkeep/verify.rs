@@ -15,6 +15,7 @@ use super::super::prune::{PRUNED, files, is_idle, named_blobs, of_runs};
 use super::super::{StoreError, Which, read, schema};
 use super::open;
 use crate::run::InstanceName;
+use crate::value::RETURN_VALUE;
 
 /// Of one kind of damage, no more than this are told.
 const TOLD: usize = 20;
@@ -143,6 +144,13 @@ fn rows(snapshot: &Transaction, verdict: &mut Verdict) -> rusqlite::Result<()> {
             tell(format!("the {what} of run number {run} cannot be read"), read.err().map(why));
         }
     }
+    let twice: u64 = snapshot.query_row(
+        "SELECT count(*) FROM xcom_value v CROSS JOIN task_instance t USING (run, task_id, map_index)
+         WHERE v.key = ? AND t.value IS NOT NULL",
+        [RETURN_VALUE],
+        |row| row.get(0),
+    )?;
+    tell("what was returned".to_owned(), (twice > 0).then(|| format!("{twice} tasks have two values")));
     let mut values = snapshot.prepare("SELECT run, task_id, map_index, key, value, blob FROM xcom")?;
     let mut values = values.query([])?;
     while let Some(row) = values.next()? {
