@@ -305,14 +305,14 @@ impl Ledger {
             must!(new.interruptions == 0, "{name:?} is cleared, and its interruptions stay");
             let left = self.xcoms.keys().any(|(of, _)| *of == name);
             must!(!left, "{name:?} is cleared, and its output stays");
-            // An order is taken by what was ready in memory; who takes orders only has nothing there.
             self.cleared.insert(name.clone());
-            if !around.only_orders {
-                let ready = rules::ready(self, dag, run);
-                let ready = ready.into_iter().filter(|ready| !self.cleared.contains(ready));
-                let ready: Vec<_> = ready.collect();
-                self.let_in.extend(ready);
-            }
+            let ready = rules::ready(self, dag, run).into_iter().filter(|ready| {
+                // What is ready in memory alone is nowhere where somebody only takes orders.
+                let is_recorded = self.tasks.get(ready).is_some_and(|task| task.state.is_some());
+                !self.cleared.contains(ready) && (is_recorded || !around.only_orders)
+            });
+            let ready: Vec<_> = ready.collect();
+            self.let_in.extend(ready);
             self.let_in.remove(&name);
             self.meddled.insert(new.run);
             self.cut_off.remove(&name);
