@@ -27,11 +27,13 @@ trap clean EXIT
 mkdir "$dir/below" "$dir/disk"
 export COWORKS_SECRET_API_TOKEN=of-nobody-at-all
 
-# A disk that is a file on another one, which has less room than it promises.
+# A disk that is a file on another one, which has less room than it promises. Its blocks are as large as a page of
+# memory, as those of any disk of today: where they are smaller, a write that fails takes with it what was on the disk
+# of the same page.
 disk() {
     mount -t tmpfs -o size=24m tmpfs "$dir/below" &&
         truncate -s 64M "$dir/below/image" &&
-        mkfs.ext4 -q -E lazy_itable_init=0,nodiscard "$@" "$dir/below/image" &&
+        mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,nodiscard "$@" "$dir/below/image" &&
         device=$(losetup -f --show "$dir/below/image") &&
         mount "$device" "$dir/disk"
 }

@@ -7,6 +7,7 @@
 pub(crate) mod abuse;
 mod blobs;
 mod lock;
+mod log;
 mod place;
 mod prune;
 mod read;

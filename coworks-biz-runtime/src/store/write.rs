@@ -57,6 +57,7 @@ impl Writer {
         }
         upkeep::refuse_cut_off(path)?;
         let lock = Lock::take(path)?;
+        super::log::settle(path)?;
         let mut connection = Connection::open(path).map_err(wrap)?;
         // Before anything is written, and so before a foreign file is touched.
         schema::check(&connection, path)?;

@@ -1,0 +1,60 @@
+//! The write-ahead log, as another process has left it.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::StoreError;
+use super::lock::beside;
+
+/// Brings to the disk what an earlier process has left in the log.
+///
+/// What is read from it need not be there: that process may have died before its sync, or stopped because that
+/// failed. After one that failed the system takes what it has in memory for written, and another sync writes
+/// nothing: so it is written again. Nobody may be told of a run by what is in memory alone.
+pub(super) fn settle(database: &Path) -> Result<(), StoreError> {
+    let log = beside(database, "-wal");
+    let fault = |source| StoreError::io(database, &log, source);
+    let file = match OpenOptions::new().read(true).write(true).open(&log) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(fault)?,
+    };
+    let (mut piece, mut at) = (vec![0; 1 << 20], 0);
+    loop {
+        let read = file.read_at(&mut piece, at).map_err(fault)?;
+        if read == 0 {
+            break;
+        }
+        file.write_all_at(&piece[..read], at).map_err(fault)?;
+        at += read as u64;
+    }
+    if at > 0 {
+        file.sync_data().map_err(fault)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_stays_as_it_is_and_one_that_cannot_be_written_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("biz.db");
+        settle(&database).unwrap();
+        let log = beside(&database, "-wal");
+        assert!(!log.exists(), "nothing is made");
+        for length in [0, 1, (1 << 20) - 1, 1 << 20, (2 << 20) + 5] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            std::fs::write(&log, &bytes).unwrap();
+            settle(&database).unwrap();
+            assert!(std::fs::read(&log).unwrap() == bytes, "{length}");
+        }
+        std::fs::remove_file(&log).unwrap();
+        std::fs::create_dir(&log).unwrap();
+        let error = settle(&database).unwrap_err().to_string();
+        assert!(error.contains("biz.db-wal"), "{error}");
+    }
+}
