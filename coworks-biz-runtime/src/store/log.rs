@@ -8,7 +8,8 @@ use std::path::Path;
 use super::StoreError;
 use super::lock::beside;
 
-/// Brings to the disk what an earlier process has left in the log.
+/// Brings to the disk what an earlier process has left in the log. Only for who holds the lock, of a file that is
+/// known to be ours: where somebody else writes the log meanwhile, this would undo it.
 ///
 /// What is read from it need not be there: that process may have died before its sync, or stopped because that
 /// failed. After one that failed the system takes what it has in memory for written, and another sync writes

@@ -278,8 +278,15 @@ fn a_file_of_another_program_or_a_newer_version_is_refused_and_untouched() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is made beside it");
 
     let other = dir.path().join("other.db");
-    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    let theirs = rusqlite::Connection::open(&other).unwrap();
+    theirs.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE mine (x)").unwrap();
+    // Whoever has it goes on writing its log: not even the same bytes may be written there.
+    let log = dir.path().join("other.db-wal");
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    std::fs::File::options().append(true).open(&log).unwrap().set_modified(long_ago).unwrap();
     assert!(matches!(open(&other), Err(StoreError::Foreign { .. })));
+    assert_eq!(std::fs::metadata(&log).unwrap().modified().unwrap(), long_ago);
+    drop(theirs);
 
     let newer = dir.path().join("newer.db");
     drop(open(&newer).unwrap());

@@ -57,11 +57,11 @@ impl Writer {
         }
         upkeep::refuse_cut_off(path)?;
         let lock = Lock::take(path)?;
-        super::log::settle(path)?;
         let mut connection = Connection::open(path).map_err(wrap)?;
         // Before anything is written, and so before a foreign file is touched.
         schema::check(&connection, path)?;
         upkeep::refuse_damaged(&connection, path)?;
+        super::log::settle(path)?;
         // NORMAL syncs at checkpoints; `commit` itself syncs the log as the durability says. It does
         // so by `fdatasync`: SQLite's own sync of each commit would also write the times of the file.
         connection

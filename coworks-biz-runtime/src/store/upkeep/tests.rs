@@ -197,21 +197,27 @@ fn verify_finds_rows_without_their_run_and_values_that_are_gone_or_changed() {
     assert_eq!(damage, wanted);
 }
 
-#[test]
-fn what_had_come_about_and_was_logged_stays_in_its_order() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("biz.db");
-    let old = Connection::open(&path).unwrap();
-    for sql in [
+/// An empty database as an older program has made it.
+fn older(path: &Path, version: usize) -> Connection {
+    let old = Connection::open(path).unwrap();
+    let made = [
         include_str!("../schema/1.sql"),
         include_str!("../schema/2.sql"),
         include_str!("../schema/3.sql"),
         include_str!("../schema/4.sql"),
-    ] {
-        old.execute_batch(sql).unwrap();
-    }
+        include_str!("../schema/5.sql"),
+    ];
+    made[..version].iter().for_each(|sql| old.execute_batch(sql).unwrap());
     old.pragma_update(None, "application_id", 0x4357_627a).unwrap();
-    old.pragma_update(None, "user_version", 4).unwrap();
+    old.pragma_update(None, "user_version", version as i64).unwrap();
+    old
+}
+
+#[test]
+fn what_had_come_about_and_was_logged_stays_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let old = older(&path, 4);
     for number in [1, 2] {
         old.execute(
             "INSERT INTO dag_run (id, dag_id, run_id, uuid, run_type, state, version, conf, logical_date,
@@ -255,18 +261,7 @@ fn what_had_come_about_and_was_logged_stays_in_its_order() {
 fn an_older_file_with_a_run_that_no_event_can_be_of_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("biz.db");
-    let old = Connection::open(&path).unwrap();
-    for sql in [
-        include_str!("../schema/1.sql"),
-        include_str!("../schema/2.sql"),
-        include_str!("../schema/3.sql"),
-        include_str!("../schema/4.sql"),
-        include_str!("../schema/5.sql"),
-    ] {
-        old.execute_batch(sql).unwrap();
-    }
-    old.pragma_update(None, "application_id", 0x4357_627a).unwrap();
-    old.pragma_update(None, "user_version", 5).unwrap();
+    let old = older(&path, 5);
     old.execute("INSERT INTO event (run, seq, state) VALUES (4294967297, 1, 'success')", []).unwrap();
     drop(old);
     assert!(matches!(writer(&path), Err(StoreError::Damaged { .. })));
