@@ -65,7 +65,6 @@ impl Whole {
                 "version" => drop(statement(&path, &format!("PRAGMA user_version = {a}"))),
                 "close" => drop(statement(&path, "PRAGMA wal_checkpoint(TRUNCATE)")),
                 _ => {
-                    only_rows = false;
                     let (file, what) = match what.split_once('.') {
                         Some(("wal", what)) => (lock::beside(&path, "-wal"), what),
                         Some(("value", what)) => {
@@ -74,8 +73,10 @@ impl Whole {
                         }
                         _ => (path.clone(), what),
                     };
-                    if let Ok(mut bytes) = fs::read(&file) {
+                    if let Ok(before) = fs::read(&file) {
+                        let mut bytes = before.clone();
                         bytes_of(&mut bytes, what, a, b, c);
+                        only_rows &= bytes == before;
                         fs::write(&file, bytes).unwrap();
                     }
                 }
