@@ -151,7 +151,11 @@ mod tests {
     /// `s` success, `f` failed, `u` upstream_failed, `k` skipped, of three upstreams.
     /// In capitals where the upstream is a setup.
     fn of_three(rule: TriggerRule, ends: &str) -> Decision {
-        let mut tally = Tally::of(3);
+        decide(rule, tally(3, ends))
+    }
+
+    fn tally(upstreams: usize, ends: &str) -> Tally {
+        let mut tally = Tally::of(upstreams);
         for end in ends.chars() {
             let role = if end.is_uppercase() { Role::Setup } else { Role::Work };
             let end = match end.to_ascii_lowercase() {
@@ -164,7 +168,7 @@ mod tests {
             };
             tally.count(end, role);
         }
-        decide(rule, tally)
+        tally
     }
 
     #[test]
@@ -218,6 +222,16 @@ mod tests {
         assert_eq!(of_three(TriggerRule::AllSkipped, "kkr"), End(State::Skipped));
         assert_eq!(of_three(TriggerRule::AllDone, "rrr"), Run);
         assert_eq!(of_three(TriggerRule::NoneFailedMinOneSuccess, "krr"), End(State::UpstreamFailed));
+    }
+
+    #[test]
+    fn what_two_tallies_have_both_seen_their_sum_has_seen() {
+        for (one, other, both) in
+            [("f", "f", "ff"), ("sU", "Uk", "sUUk"), ("s", "", "s"), ("ks", "sS", "kssS")]
+        {
+            let all = tally(5, one).with(tally(3, other));
+            assert_eq!(all, tally(8, both), "{one} and {other}");
+        }
     }
 
     #[test]
