@@ -185,7 +185,7 @@ impl Engine {
         self.ask(|reply| Message::Resume { dag_id, run_id, reply }).await?
     }
 
-    /// Does what an operator asks for. Once this returns, it is on disk.
+    /// Does what an operator asks for. Once this returns, it is on disk, but with `relaxed` durability.
     pub async fn order(&self, order: Order) -> Result<Answer, EngineError> {
         self.ask(|reply| Message::Order { order, reply }).await?
     }

@@ -44,9 +44,12 @@ impl Blobs {
         }
         let name = name(json.as_str().as_bytes());
         let path = self.0.join(&name);
-        if !touch(&path) {
-            self.write(&path, &name, json.as_str()).map_err(|source| StoreError::Io { path, source })?;
-        }
+        let written = match touch(&path) {
+            // Who wrote it may have died before its name was on the disk.
+            true => File::open(&self.0).and_then(|dir| dir.sync_all()),
+            false => self.write(&path, &name, json.as_str()),
+        };
+        written.map_err(|source| StoreError::Io { path, source })?;
         Ok(Stored::Blob(name))
     }
 

@@ -198,15 +198,27 @@ impl Reader {
         inline: Option<String>,
         blob: Option<String>,
     ) -> Result<Option<Json>, StoreError> {
-        let missing = match self.blobs.load(inline, blob.clone()) {
-            Ok(value) => return Ok(Some(value)),
-            Err(missing) => missing,
-        };
-        let sql = "SELECT 1 FROM xcom WHERE run = ? AND blob = ? LIMIT 1";
-        match self.list(sql, params![run, blob], |_| Ok(()))?.is_empty() {
-            true => Ok(None),
-            false => Err(missing),
+        let (None, Some(name)) = (&inline, &blob) else { return self.blobs.load(inline, blob).map(Some) };
+        let mut loaded = self.blobs.load(None, blob.clone());
+        while loaded.is_err() {
+            let before = self.commits()?;
+            loaded = self.blobs.load(None, blob.clone());
+            let sql = "SELECT 1 FROM xcom WHERE run = ? AND blob = ? LIMIT 1";
+            if self.list(sql, params![run, name], |_| Ok(()))?.is_empty() {
+                return Ok(None);
+            }
+            // Where somebody has written meanwhile, it may have been removed and stored again between the two.
+            if self.commits()? == before {
+                break;
+            }
         }
+        loaded.map(Some)
+    }
+
+    /// Is another one where somebody else has committed since.
+    fn commits(&self) -> Result<i64, StoreError> {
+        let mut versions = self.list("PRAGMA data_version", [], |row| row.get(0))?;
+        Ok(versions.pop().unwrap_or_default())
     }
 
     fn wrap(&self, source: rusqlite::Error) -> StoreError {

@@ -518,6 +518,15 @@ fn what_a_try_has_logged_at_its_end_is_in_the_row_of_that_end() {
     assert_eq!(reader.events(1).unwrap().len(), 43, "no event more for what was logged");
 }
 
+/// Says that it is over, where the test fails too: nobody would wait for the end of those that go on until then.
+pub(super) struct Done<'a>(pub(super) &'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn what_is_cleared_while_it_is_read_is_not_taken_to_be_damaged() {
     const ITEMS: u32 = 1200;
@@ -547,6 +556,7 @@ fn what_is_cleared_while_it_is_read_is_not_taken_to_be_damaged() {
                 assert!(items.is_empty() || items.len() == ITEMS as usize && items[0].is_some());
             }
         });
+        let _done = Done(&done);
         for _ in 0..50 {
             let stored = writer.blobs().store(&large).unwrap();
             let Stored::Blob(name) = &stored else { panic!("it is large") };
@@ -559,7 +569,45 @@ fn what_is_cleared_while_it_is_read_is_not_taken_to_be_damaged() {
             writer.commit(&[forget, list(None)]).unwrap();
             std::fs::remove_file(blob).unwrap();
         }
-        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The file is a pipe first, which keeps the one that reads it until all has happened.
+#[test]
+#[cfg(unix)]
+fn what_is_removed_and_stored_again_while_it_is_read_is_not_taken_to_be_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    let large = Json::encode(&"x".repeat(100_000)).unwrap();
+    let xcom =
+        |value| Write::XCom { run: 1, task_id: "a".into(), map_index: -1, key: RETURN_VALUE.into(), value };
+    let value = writer.blobs().store(&large).unwrap();
+    let Stored::Blob(name) = &value else { panic!("it is large") };
+    let blob = writer.blobs().dir().join(name);
+    let writes = [
+        Write::RunMade(run(1, 5)),
+        Write::Task { record: task(1, State::Success), at: at(10) },
+        xcom(value.clone()),
+    ];
+    writer.commit(&writes).unwrap();
+    std::fs::remove_file(&blob).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&blob).status().unwrap().success());
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| {
+            let value = Reader::open(&path).and_then(|reader| reader.xcom(1, "a", -1, RETURN_VALUE));
+            // Who has not come to the pipe lets go of who waits for that.
+            drop(std::fs::File::options().read(true).write(true).open(&blob));
+            value
+        });
+        let pipe = std::fs::File::options().write(true).open(&blob).unwrap();
+        std::fs::remove_file(&blob).unwrap();
+        let forget = Write::Forget { run: 1, task_id: "a".into(), map_index: None };
+        writer.commit(&[forget]).unwrap();
+        let again = writer.blobs().store(&large).unwrap();
+        writer.commit(&[xcom(again)]).unwrap();
+        drop(pipe);
+        assert_eq!(read.join().unwrap().unwrap(), Some(large.clone()));
     });
 }
 
@@ -587,14 +635,24 @@ fn a_commit_asks_the_system_to_sync_what_its_durability_says() {
     let made = |number| Write::RunMade(run(number, number));
     let deletion =
         Deletion { object: Object { bucket: "b".into(), key: "k".into() }, due_at: at(0), until: at(1) };
+    let paused = DagRecord {
+        dag_id: "first".into(),
+        paused: true,
+        schedule: None,
+        schedule_since: None,
+        ticked: None,
+    };
     // What is committed, and where that is synced.
-    let all: [(Write, &[Durability]); 6] = [
+    let all: [(Write, &[Durability]); 9] = [
         (made(2), &[Step, Run, Relaxed]),
         (Write::Delete(deletion), &[Step, Run, Relaxed]),
         (ended(run(1, 1), RunState::Success, 5), &[Step, Run]),
         (Write::Task { record: task(1, State::Running), at: at(2) }, &[Step]),
         (Write::Task { record: task(1, State::Success), at: at(3) }, &[Step]),
         (Write::Told { id: 7 }, &[Step]),
+        (Write::RunUnmade { run: 2 }, &[Step, Run]),
+        (Write::Dag(paused), &[Step, Run]),
+        (Write::Forget { run: 1, task_id: "a".into(), map_index: None }, &[Step, Run]),
     ];
     for durability in [Step, Run, Relaxed] {
         let path = dir.path().join(format!("{durability:?}.db"));

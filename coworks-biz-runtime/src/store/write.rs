@@ -61,7 +61,7 @@ impl Writer {
         // Before anything is written, and so before a foreign file is touched.
         schema::check(&connection, path)?;
         upkeep::refuse_damaged(&connection, path)?;
-        super::log::settle(path)?;
+        super::log::settle(&connection, path)?;
         // NORMAL syncs at checkpoints; `commit` itself syncs the log as the durability says. It does
         // so by `fdatasync`: SQLite's own sync of each commit would also write the times of the file.
         connection
@@ -176,7 +176,15 @@ impl Writer {
             (Durability::Step, _) => true,
             // What is deleted elsewhere must not come back here.
             (_, Write::RunMade(_) | Write::Delete(_)) => true,
-            (Durability::Run, Write::Run { .. }) => true,
+            // The end of a run, and what somebody has ordered.
+            (
+                Durability::Run,
+                Write::Run { .. }
+                | Write::RunUnmade { .. }
+                | Write::Forget { .. }
+                | Write::Dag(_)
+                | Write::Backfill(_),
+            ) => true,
             (Durability::Run | Durability::Relaxed, _) => false,
         }
     }

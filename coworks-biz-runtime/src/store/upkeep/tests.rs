@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
-use super::super::tests::{at, open as writer, run, task};
+use super::super::tests::{Done, at, open as writer, run, task};
 use super::super::{Blobs, LogRecord, Reader, RunRecord, Stored, Write};
 use super::*;
 use crate::run::{RunState, State};
@@ -151,12 +151,13 @@ fn a_backup_is_of_one_moment_while_runs_come_and_go() {
                 number += 1;
             }
         });
+        let stops = Done(&stop);
         for round in 0..5 {
             let copy = dir.path().join(format!("copy{round}.db"));
             backup(&path, &copy).unwrap();
             assert_eq!(verify(&copy).unwrap().damage, [""; 0]);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stops);
         busy.join().unwrap();
     });
     assert_eq!(verify(&path).unwrap().damage, [""; 0]);
