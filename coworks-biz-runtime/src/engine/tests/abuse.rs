@@ -42,9 +42,7 @@ async fn leave(path: &Path) {
             let tasks = reader.tasks(number).unwrap();
             tasks.iter().filter(|task| task.state == Some(crate::run::State::Running)).count()
         };
-        while running() < 4 {
-            tokio::task::yield_now().await;
-        }
+        until(async || (running() == 4).then_some(())).await;
     }
     engine.order(Order::Pause { dag_id: "office".into(), paused: true }).await.unwrap();
     engine.trigger(slow, with(&[1])).await.unwrap();

@@ -14,6 +14,7 @@ mod upkeep;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::*;
 use crate::config::{Environment, Flags};
@@ -46,6 +47,19 @@ fn define(dag_id: &'static str, tasks: impl IntoIterator<Item = (Task, Body)>) -
 fn config(dir: &Path, parallelism: usize) -> Config {
     let flags = Flags { db: Some(dir.join("biz.db")), parallelism: Some(parallelism) };
     Config::from(flags, &Environment::from(|_| None), &dir.join("none.toml")).unwrap()
+}
+
+/// What is looked for, once it is there. What is not within minutes never will be.
+async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            match look().await {
+                Some(found) => break found,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(300), found).await.expect("it does not come about")
 }
 
 fn one(_: &Context) -> Result<Work> {

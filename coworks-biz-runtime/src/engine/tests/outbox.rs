@@ -87,9 +87,7 @@ async fn what_could_not_be_mailed_fails_no_run_and_is_told_by_a_later_process() 
     let server = Server::start(Manners::default()).await;
     let engine =
         Engine::start(&with_mail(config(dir.path(), 1), server.port), &[definition], Mode::OneRun).unwrap();
-    while server.mails().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    until(async || (server.mails().len() == 2).then_some(())).await;
     engine.drain().await.unwrap();
     drop(engine);
     let writer = crate::store::Writer::open(&path, Default::default()).unwrap();

@@ -97,13 +97,11 @@ async fn between_its_calls_a_sensor_is_a_row_and_stays_one_over_restarts() {
     let definition = sensor(url, HOUR, 24 * HOUR);
     let engine = start(dir.path(), definition);
     let run = engine.trigger(definition, Trigger::default()).await.unwrap().run;
-    let first = loop {
+    let first = until(async || {
         let records = Reader::open(&dir.path().join("biz.db")).unwrap().tasks(run.number).unwrap();
-        match records.into_iter().next() {
-            Some(record) if record.state == Some(State::UpForReschedule) => break record,
-            _ => tokio::task::yield_now().await,
-        }
-    };
+        records.into_iter().find(|record| record.state == Some(State::UpForReschedule))
+    })
+    .await;
     assert!(first.due_at.unwrap() - first.start_date.unwrap() > chrono::TimeDelta::minutes(59));
     // It has no slot: nothing keeps the engine from being drained.
     engine.drain().await.unwrap();

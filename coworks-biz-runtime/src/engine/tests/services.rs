@@ -105,9 +105,7 @@ impl World {
 }
 
 async fn until(what: impl Fn() -> bool) {
-    while !what() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    super::until(async || what().then_some(())).await;
 }
 
 async fn services_of(engine: &Engine) -> Vec<String> {

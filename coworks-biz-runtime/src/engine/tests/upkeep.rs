@@ -9,15 +9,6 @@ fn never(_: &Context) -> Result<Work> {
     Ok(finish(std::future::pending::<Result<()>>()))
 }
 
-async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_waited_out() {
     fn long(_: &Context) -> Result<Work> {
@@ -32,12 +23,11 @@ async fn a_full_disk_is_waited_out() {
     // Little room, and none for what comes of a run.
     engine.post.send(Message::Pages(4)).unwrap();
     let told = async {
-        let trouble = loop {
-            match engine.order(Order::Status).await.unwrap() {
-                Answer::Status { trouble: Some(trouble), .. } => break trouble,
-                _ => tokio::task::yield_now().await,
-            }
-        };
+        let trouble = until(async || match engine.order(Order::Status).await.unwrap() {
+            Answer::Status { trouble, .. } => trouble,
+            _ => None,
+        })
+        .await;
         assert!(trouble.contains("nothing goes on until there is room on the disk"), "{trouble}");
         let refused = engine.trigger(definition, Trigger::default()).await.unwrap_err().to_string();
         assert!(refused.contains("the engine takes nothing in at present"), "{refused}");
@@ -60,7 +50,7 @@ async fn left(
     let run = engine.trigger(before, Trigger::default()).await.unwrap().run.number;
     let path = dir.path().join("biz.db");
     let reader = Reader::open(&path).unwrap();
-    until(|| {
+    until(async || {
         let tasks = reader.tasks(run).unwrap();
         tasks.iter().any(|task| task.state == Some(State::Running) && task.task_id == "wait").then_some(())
     })
@@ -78,11 +68,11 @@ struct RunHandleOfAnother {
 
 impl RunHandleOfAnother {
     async fn ended(&self) -> RunRecord {
-        until(|| self.reader.run(self.run).unwrap().filter(|run| run.state.is_final())).await
+        until(async || self.reader.run(self.run).unwrap().filter(|run| run.state.is_final())).await
     }
 
     async fn held(&self) -> String {
-        until(|| self.reader.run(self.run).unwrap().and_then(|run| run.held)).await
+        until(async || self.reader.run(self.run).unwrap().and_then(|run| run.held)).await
     }
 
     fn states(&self) -> Vec<(String, Option<State>)> {
@@ -165,7 +155,7 @@ async fn runs_that_are_older_than_the_retention_are_removed_while_it_serves() {
     config.retention = Some(std::time::Duration::from_micros(1));
     let _engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
     let reader = Reader::open(&config.db).unwrap();
-    until(|| (reader.runs(None, 9).unwrap().len() == 1).then_some(())).await;
+    until(async || (reader.runs(None, 9).unwrap().len() == 1).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +174,7 @@ async fn cleared_is_run_again_as_a_new_effect_and_counts_on() {
         (run.run.number, RunName { dag_id: Some("office".into()), run_id: run.run.run_id.to_string() });
     engine.order(Order::Retry { run: name, from: vec!["a".into()] }).await.unwrap();
     let reader = Reader::open(&config.db).unwrap();
-    let tasks = until(|| {
+    let tasks = until(async || {
         let tasks = reader.tasks(number).unwrap();
         tasks.iter().all(|task| task.try_number == 2 && task.state == Some(State::Success)).then_some(tasks)
     })
@@ -278,7 +268,7 @@ async fn catching_up_on_many_ticks_holds_up_no_order() {
     // Between two batches of ticks.
     assert!(matches!(engine.order(Order::Status).await.unwrap(), Answer::Status { .. }));
     let reader = Reader::open(&config.db).unwrap();
-    let runs = until(|| {
+    let runs = until(async || {
         let runs = reader.runs(None, 9_999).unwrap();
         (runs.len() >= 2_001 && runs.iter().all(|run| run.state == RunState::Success)).then_some(runs)
     })
@@ -319,7 +309,7 @@ async fn a_branch_waits_for_what_its_arm_did_in_the_run_before() {
     let mut first = engine.trigger(definition, Trigger::default()).await.unwrap();
     let mut second = engine.trigger(definition, Trigger::default()).await.unwrap();
     let reader = Reader::open(&dir.path().join("biz.db")).unwrap();
-    until(|| reader.tasks(first.run.number).unwrap().get(1).map(|_| ())).await;
+    until(async || reader.tasks(first.run.number).unwrap().get(1).map(|_| ())).await;
     assert!(reader.tasks(second.run.number).unwrap().is_empty());
     OPEN.add_permits(2);
     for run in [&mut first, &mut second] {
