@@ -319,7 +319,7 @@ impl Config {
         let secrets = Secrets::new(env.clone());
         let db = flags.db.or_else(|| env.get("COWORKS_BIZ_DB").map(PathBuf::from)).or(file.db);
         Ok(Self {
-            db: db.unwrap_or_else(|| PathBuf::from(DATABASE)),
+            db: target(db.unwrap_or_else(|| PathBuf::from(DATABASE))),
             parallelism,
             pools: file.pools,
             services: services::load(env, file.services)?,
@@ -373,6 +373,14 @@ fn certificates(value: String) -> Result<(), ConfigError> {
     if has_one { Ok(()) } else { Err(ConfigError::Value { name, value, wanted }) }
 }
 
+/// The file behind a symbolic link: what belongs to a database is beside that.
+fn target(db: PathBuf) -> PathBuf {
+    match std::fs::read_link(&db) {
+        Ok(to) => std::fs::canonicalize(&db).unwrap_or_else(|_| db.with_file_name("").join(to)),
+        Err(_) => db,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +394,18 @@ mod tests {
         let path = dir.path().join(FILE);
         std::fs::write(&path, text).unwrap();
         (dir, path)
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_database_behind_a_link_is_that_which_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (real, link) = (dir.join("real.db"), dir.join("link.db"));
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(target(link.clone()), real, "which is not there yet");
+        std::fs::write(&real, "").unwrap();
+        assert_eq!((target(link), target(real.clone())), (real.clone(), real));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::begin::Plan;
 use super::core::{Core, exact};
+use super::effects::Effect;
 use super::orders::{Answer, BackfillRun, Reprocess, RunName};
 use super::past::looks_back;
 use super::{EngineError, Mode, Refusal};
@@ -204,14 +205,13 @@ impl Core {
             if run.start_date.is_none() && self.writer.tasks(run.number)?.is_empty() {
                 self.dags[dag].forget(&run);
                 self.writes.push(Write::RunUnmade { run: run.number });
-                if let Some(ended) = self.ends.remove(&run.number) {
-                    let _ = ended.send(Some(RunState::Failed));
-                }
+                self.effects.push(Effect::Over { run: run.number, state: RunState::Failed });
                 continue;
             }
             self.dags[dag].forget(&run);
             (run.state, run.end_date) = (RunState::Failed, Some(self.now()));
             run.stopped = Some("cancelled".to_owned());
+            self.effects.push(Effect::Over { run: run.number, state: run.state });
             let detail = Some("its backfill was cancelled".to_owned());
             self.writes.push(Write::Run { record: Box::new(run), event: "failed", detail, at: self.now() });
         }

@@ -118,6 +118,10 @@ impl Carriers {
         }
         let waiting = Waiting::enter(self, last)?;
         if makes_room {
+            // Who gives it something meanwhile has it woken: this thread may be kept by another task.
+            if let Poll::Ready(next) = poll_fn(|context| Poll::Ready(waiting.take(context.waker()))).await {
+                return next;
+            }
             tokio::task::yield_now().await;
         }
         let mut roused = false;

@@ -106,7 +106,9 @@ impl Core {
                     let is_list = matches!(live.node(key).kind, Kind::Map { .. });
                     let map_index = (!is_list).then_some(key.map_index);
                     let task_id = record.task_id.clone();
-                    live.outputs.forget(live.node(key).task_id, map_index);
+                    let (outputs, task) = (Arc::clone(&live.outputs), live.node(key).task_id);
+                    // Behind what an end in the same batch has it keep.
+                    self.effects.push(Effect::Forget { outputs, task, map_index });
                     self.writes.push(Write::Forget { run, task_id, map_index });
                     self.writes.push(Write::Task { record, at: now });
                 }
@@ -153,7 +155,7 @@ impl Core {
         self.stirred.insert(dag);
         self.writes.push(Write::Run { record: Box::new(record), event: state.as_str(), detail: None, at });
         self.announce_run(run, state);
-        self.effects.push(Effect::End { run, state });
+        self.effects.push(Effect::End { run });
         self.look_after_end(dag);
         for (waiting, key) in self.awaited.remove(&run).unwrap_or_default() {
             self.arrived(waiting, key, &WaitsFor::Run { run }, Resume::Arrived);

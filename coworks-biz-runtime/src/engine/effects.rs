@@ -8,18 +8,14 @@ use tokio::sync::oneshot;
 
 use super::core::Core;
 use super::host::RunHost;
-#[cfg(not(feature = "s3"))]
-use super::message::Message;
-use super::message::Reply;
+use super::message::{Message, Reply};
 use super::outputs::Outputs;
 use super::{Answer, EngineError, RunHandle};
 use crate::run::{Key, RunState, State};
-use crate::store::Stored;
-use crate::task::Attempt;
+use crate::store::{Stored, WaitsFor};
 #[cfg(feature = "s3")]
 use crate::task::Body;
-#[cfg(not(feature = "s3"))]
-use crate::task::Resume;
+use crate::task::{Attempt, Resume};
 
 /// One of these.
 pub(super) enum Effect {
@@ -45,6 +41,12 @@ pub(super) enum Effect {
         map_index: i32,
         xcoms: Vec<(Cow<'static, str>, Stored)>,
     },
+    Forget {
+        outputs: Arc<Outputs>,
+        task: &'static str,
+        /// `None` is for all.
+        map_index: Option<i32>,
+    },
     Watch {
         run: i64,
         key: Key,
@@ -56,6 +58,10 @@ pub(super) enum Effect {
         state: State,
     },
     End {
+        run: i64,
+    },
+    /// It has ended without having been in memory.
+    Over {
         run: i64,
         state: RunState,
     },
@@ -79,10 +85,18 @@ impl Core {
                 Effect::Done { reply, answer } => drop(reply.send(Ok(answer))),
                 Effect::Start { attempt, host } => self.start(attempt, host),
                 Effect::Keep { outputs, task, map_index, xcoms } => outputs.keep(task, map_index, xcoms),
+                Effect::Forget { outputs, task, map_index } => outputs.forget(task, map_index),
                 Effect::Watch { run, key } => self.watch(run, key),
                 Effect::Tell(id) => self.tell(id),
                 Effect::Say { run, key, state } => self.say(run, key, state),
-                Effect::End { run, state } => self.let_go(run, state),
+                Effect::End { run } => self.let_go(run),
+                Effect::Over { run, state } => {
+                    for (waiting, key) in self.awaited.remove(&run).unwrap_or_default() {
+                        let of = WaitsFor::Run { run };
+                        self.shared.tell(Message::Due { run: waiting, key, of, resume: Resume::Arrived });
+                    }
+                    self.tell_end(run, state);
+                }
             }
         }
     }
@@ -98,12 +112,14 @@ impl Core {
     }
 
     /// A run has ended, and is recorded so.
-    fn let_go(&mut self, run: i64, state: RunState) {
+    fn let_go(&mut self, run: i64) {
         // It was cleared in the same moment, and goes on.
         if self.runs.get(&run).is_none_or(|live| !live.run.state().is_final()) {
             return;
         }
         let Some(live) = self.runs.remove(&run) else { return };
+        // What was marked in that moment may have had it end once more, otherwise.
+        let state = live.run.state();
         if let Some(before) = live.follows
             && let Some(followers) = self.followers.get_mut(&before)
         {
@@ -116,6 +132,10 @@ impl Core {
             target: "coworks_biz::engine",
             dag_id = live.dag_run.dag_id, number = run, run_id = %live.dag_run.run_id, state = %state, "run ends"
         );
+        self.tell_end(run, state);
+    }
+
+    fn tell_end(&mut self, run: i64, state: RunState) {
         if let Some(ended) = self.ends.remove(&run) {
             // Whether or not somebody still waits for it.
             let _ = ended.send(Some(state));

@@ -119,6 +119,13 @@ impl Outputs {
         let kept = self.0.read().unwrap_or_else(|e| e.into_inner());
         kept.values.get(task_id)?.get(&map_index)?.get(key)
     }
+
+    /// Of which task instances there is something.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> Vec<(&'static str, i32)> {
+        let kept = self.0.read().unwrap();
+        kept.values.iter().flat_map(|(task, of)| of.keys().map(|&index| (*task, index))).collect()
+    }
 }
 
 #[cfg(test)]

@@ -179,6 +179,25 @@ fn the_answer_to_a_call_whose_read_waits_for_its_past_is_deleted_where_nobody_wi
 }
 
 #[test]
+fn what_a_task_returns_in_the_moment_in_which_it_is_cleared_is_not_kept() {
+    let mut calls = ByHand::call(false);
+    let run = calls.trigger();
+    calls.is_answered(1);
+    let (number, working) = calls.working.remove(&(1, "x.read")).unwrap();
+    let ended = working.message(number, value());
+    let (reply, _cleared) = oneshot::channel();
+    let order = Order::Retry { run, from: vec!["x".to_owned()] };
+    // Both are there before the engine takes either.
+    let post = &calls.process.as_ref().unwrap().post;
+    post.send(Message::Ended(ended)).unwrap();
+    post.send(Message::Order { order, reply }).unwrap();
+    calls.turn();
+    assert!(calls.working.contains_key(&(1, "x.call")), "it runs again");
+    let core = &calls.process.as_ref().unwrap().core;
+    assert_eq!(core.runs[&1].outputs.kept(), []);
+}
+
+#[test]
 fn a_key_that_comes_again_with_a_retry_is_answered_with_the_run_as_it_goes_on() {
     let mut calls = ByHand::call(false);
     let (message, mut answer) = calls.triggers(Some("key"));

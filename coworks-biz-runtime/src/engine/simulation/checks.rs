@@ -132,6 +132,20 @@ impl Simulation {
         Ok(())
     }
 
+    /// Behind what a commit has let begin: the values that these runs have in memory are in their rows.
+    pub(super) fn check_outputs(&self, runs: &BTreeSet<i64>) -> Held {
+        let Some(Process { core, .. }) = &self.process else { return Ok(()) };
+        for (&run, live) in runs.iter().filter_map(|run| core.runs.get_key_value(run)) {
+            for (task, index) in live.outputs.kept() {
+                let name = (run, task.to_owned(), index);
+                let mut rows = self.ledger.xcoms.range((name.clone(), String::new())..);
+                let is_there = rows.next().is_some_and(|((of, _), _)| *of == name);
+                must!(is_there, "{name:?} has pushed something in memory, and nothing in its rows");
+            }
+        }
+        Ok(())
+    }
+
     /// Between rounds: all that is under way, ready or waits belongs to somebody, and somebody comes back to it.
     pub(super) fn check_memory(&self) -> Held {
         let Some(Process { core, .. }) = &self.process else { return Ok(()) };

@@ -164,6 +164,7 @@ impl Simulation {
         if self.process.is_none() {
             self.open()?;
         }
+        let mut written = BTreeSet::new();
         for phase in TURN {
             if self.dies() {
                 return self.crash(phase);
@@ -178,11 +179,13 @@ impl Simulation {
             }
             if let Some(runs) = runs {
                 self.committed(&runs)?;
+                written.extend(runs);
             }
             self.hear(Some(phase))?;
             self.hear_answers(false)?;
         }
         self.check_memory()?;
+        self.check_outputs(&written)?;
         self.act()?;
         let Some(Process { core, mailbox, drained, .. }) = &mut self.process else { return Ok(()) };
         *drained = core.draining;
