@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use coworks_biz::local::axum::Router;
+use coworks_biz::local::axum::routing::post;
+use coworks_biz::local::axum::{Json, Router};
 
-use crate::harness::{World, show, trigger};
+use crate::harness::{Gate, World, show, trigger};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_moved_away_is_noticed_before_a_run_is_acknowledged() {
@@ -65,5 +66,57 @@ async fn another_program_that_looks_into_the_database_takes_nothing_away() {
     serving.kill().await;
     for run_id in [&before, &after] {
         assert_eq!(show(&world, run_id).await.state(), "success");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_cannot_read_what_it_takes_has_no_try_less() {
+    // Its second task takes a large value, which is not kept in memory; the first is held meanwhile.
+    for gone in [false, true] {
+        let gate = Gate::new();
+        let hold = gate.clone();
+        let entries = Router::new().route(
+            "/size",
+            post(move || {
+                let gate = hold.clone();
+                async move {
+                    gate.pass().await;
+                    Json(1)
+                }
+            }),
+        );
+        let world = World::new(entries).await;
+        assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
+        let mut serving = world.start(&["serve"]);
+        serving.says("serving").await;
+        let run_id = trigger(&world, &["storm_bulk", "--conf", r#"{"id": 1, "size": 300000}"#]).await;
+        gate.arrival().await;
+
+        let (here, there) = match gone {
+            true => (world.path(".coworks-biz"), world.path("elsewhere")),
+            false => (world.path(".coworks-biz/biz.db.blobs"), world.path("elsewhere")),
+        };
+        std::fs::rename(&here, &there).unwrap();
+        // The value cannot be read: that is a folder.
+        if !gone {
+            std::fs::create_dir(&here).unwrap();
+            let name = std::fs::read_dir(&there).unwrap().next().unwrap().unwrap().file_name();
+            std::fs::create_dir(here.join(name)).unwrap();
+        }
+        gate.open();
+        if gone {
+            let ended = serving.ended().await;
+            assert_eq!(ended.code(), 3, "{ended:?}");
+            assert!(ended.stderr.contains("was moved, deleted or replaced"), "{ended:?}");
+            std::fs::rename(&there, &here).unwrap();
+            serving = world.start(&["serve"]);
+        } else {
+            serving.says("waits until it can read what it takes").await;
+            std::fs::remove_dir_all(&here).unwrap();
+            std::fs::rename(&there, &here).unwrap();
+        }
+        serving.says("run ends: success").await;
+        let run = show(&world, &run_id).await;
+        assert_eq!(run.task("lengths")["try_number"], 1, "{run:?}");
     }
 }

@@ -4,6 +4,7 @@ mod arguments;
 mod branches;
 mod calls;
 mod database;
+mod disk;
 mod faults;
 mod guarded;
 mod harness;

@@ -19,12 +19,12 @@ use super::hands::Hands;
 use super::host::Shared;
 use super::live::Live;
 use super::mailbox::Mailbox;
-use super::message::{Message, Reply};
+use super::message::Message;
 use super::outbox::Outbox;
 use super::services::Services;
 use super::slots::Slots;
 use super::sweep::Sweep;
-use super::{Answer, EngineError, Map, Mode, Order, Refusal, RunHandle};
+use super::{Answer, Map, Mode, Order, Refusal};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::run::{Command, Key, RunState};
@@ -408,29 +408,35 @@ impl Core {
         alarm.into_iter().chain(look).min()
     }
 
+    /// Takes in one message. Whoever asks is answered behind the commit: what the answer tells is recorded by then,
+    /// and so is what a refusal is built on.
     fn handle(&mut self, message: Message) -> Result<(), StoreError> {
         match message {
             Message::Trigger { definition, trigger, reply } => {
                 let answer = self.trigger(definition, trigger);
-                self.answer(reply, answer);
+                self.effects.push(Effect::Answer { reply, answer });
             }
             Message::Start { dag_id, conf, key, reply } => {
                 let answer = self.start_for_task(&dag_id, conf, key);
-                self.answer(reply, answer);
+                self.effects.push(Effect::Answer { reply, answer });
             }
             Message::Resume { dag_id, run_id, reply } => {
                 let answer = self.resume(dag_id.as_deref(), run_id);
-                self.answer(reply, answer);
+                self.effects.push(Effect::Answer { reply, answer });
             }
             // Nothing is recorded by that, and so nothing is to be waited for.
             Message::Order { order: Order::Status, reply } => drop(reply.send(Ok(self.status()))),
-            Message::Order { order, reply } => match self.order(order) {
-                Ok(answer) => self.effects.push(Effect::Done { reply, answer }),
-                Err(error) => drop(reply.send(Err(error))),
-            },
+            Message::Order { order, reply } => {
+                let answer = self.order(order);
+                self.effects.push(Effect::Done { reply, answer });
+            }
             Message::Ended(ended) => self.take_in(ended),
             Message::Log { run, piece } => self.writes.push(Write::Log { run, piece }),
             Message::Due { run, key, of, resume } => self.arrived(run, key, &of, resume),
+            Message::Look { reply } => {
+                self.writer.stays()?;
+                let _ = reply.send(());
+            }
             Message::Swept { done } => self.swept(done),
             Message::Closed { service, until } => self.leave_alone(&service, until),
             Message::Told { id, later, error } => self.told(id, later, error),
@@ -446,15 +452,6 @@ impl Core {
             Message::Stop => unreachable!("the caller takes it"),
         }
         Ok(())
-    }
-
-    /// Answers once what the answer tells is committed; a refusal at once.
-    fn answer(&mut self, reply: Reply, answer: Result<RunHandle, EngineError>) {
-        match answer {
-            Ok(handle) => self.effects.push(Effect::Answer { reply, handle }),
-            // A caller that is gone does not want the run any more; there is nobody to tell.
-            Err(error) => drop(reply.send(Err(error))),
-        }
     }
 }
 

@@ -25,11 +25,11 @@ pub(super) enum Effect {
     },
     Answer {
         reply: Reply,
-        handle: RunHandle,
+        answer: Result<RunHandle, EngineError>,
     },
     Done {
         reply: oneshot::Sender<Result<Answer, EngineError>>,
-        answer: Answer,
+        answer: Result<Answer, EngineError>,
     },
     Start {
         attempt: Attempt,
@@ -81,8 +81,8 @@ impl Core {
                     );
                 }
                 // The run goes on, whether or not somebody waits for it.
-                Effect::Answer { reply, handle } => drop(reply.send(Ok(handle))),
-                Effect::Done { reply, answer } => drop(reply.send(Ok(answer))),
+                Effect::Answer { reply, answer } => drop(reply.send(answer)),
+                Effect::Done { reply, answer } => drop(reply.send(answer)),
                 Effect::Start { attempt, host } => self.start(attempt, host),
                 Effect::Keep { outputs, task, map_index, xcoms } => outputs.keep(task, map_index, xcoms),
                 Effect::Forget { outputs, task, map_index } => outputs.forget(task, map_index),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -17,9 +18,12 @@ use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
 use crate::run::RunState;
 use crate::store::{Blobs, LogRecord, Reader, StoreError, Writer};
-use crate::task::{Attempt, DagRun, Host, Triggered};
+use crate::task::{Attempt, DagRun, Host, Threads, Triggered};
 use crate::tech::Client;
 use crate::value::Json;
+
+/// How long a task waits before it tries again to read what it takes.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What all runs of an engine share.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub(super) struct Shared {
     pub(super) ways: Ways,
     pub(super) post: Post,
     pub(super) blobs: Blobs,
+    threads: Arc<Threads>,
     /// How many `HEAD`s a second S3 is asked at most for what is waited for.
     #[cfg(feature = "s3")]
     pub(super) s3_rate: u32,
@@ -53,6 +58,7 @@ impl Shared {
             ways,
             post,
             blobs: writer.blobs(),
+            threads: Arc::default(),
             #[cfg(feature = "s3")]
             s3_rate: config.s3_rate,
             #[cfg(feature = "s3")]
@@ -86,7 +92,36 @@ impl Shared {
         self.readers.lock().unwrap_or_else(|e| e.into_inner()).clear();
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T, StoreError>) -> Result<T> {
+    /// Reads on a thread that may block. What the database is in the way of is no failure of a task, and no try of
+    /// it: where its files are gone the engine stops, and else it is waited until they can be read.
+    async fn reading<T: Send + 'static>(
+        self: Arc<Self>,
+        read: impl Fn(&Reader) -> Result<T, StoreError> + Send + Sync + 'static,
+    ) -> Result<T> {
+        let (read, mut told) = (Arc::new(read), false);
+        loop {
+            let (shared, reads) = (Arc::clone(&self), Arc::clone(&read));
+            let error = match tokio::task::spawn_blocking(move || shared.read(|reader| reads(reader))).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(error) => return Err(Error::msg(format!("reading was cut off: {error}"))),
+            };
+            let (reply, stays) = oneshot::channel();
+            self.tell(Message::Look { reply });
+            if stays.await.is_err() {
+                return std::future::pending().await;
+            }
+            if !error.may_pass() {
+                return Err(error.into());
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!(target: "coworks_biz::engine", "a task waits until it can read what it takes: {error}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let idle = self.readers.lock().unwrap_or_else(|e| e.into_inner()).pop();
         let reader = match idle {
             Some(reader) => reader,
@@ -96,14 +131,6 @@ impl Shared {
         self.readers.lock().unwrap_or_else(|e| e.into_inner()).push(reader);
         Ok(value)
     }
-}
-
-/// Reads on a thread that may block.
-fn reading<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T> + Send + 'static,
-) -> BoxFuture<'static, Result<T>> {
-    let read = tokio::task::spawn_blocking(read);
-    async move { read.await.unwrap_or_else(|e| Err(Error::msg(format!("reading was cut off: {e}")))) }.boxed()
 }
 
 /// The host of the tasks of one run.
@@ -126,7 +153,7 @@ impl Host for RunHost {
         }
         let (shared, number) = (Arc::clone(&self.shared), run.number);
         let (task_id, key) = (task_id.to_owned(), key.to_owned());
-        reading(move || shared.read(|reader| reader.xcom(number, &task_id, map_index, &key)))
+        shared.reading(move |reader| reader.xcom(number, &task_id, map_index, &key)).boxed()
     }
 
     fn mapped_xcoms<'a>(
@@ -138,7 +165,7 @@ impl Host for RunHost {
     ) -> BoxFuture<'a, Result<Vec<Option<Json>>>> {
         let (shared, number) = (Arc::clone(&self.shared), run.number);
         let (list, task_id, key) = (list.to_owned(), task_id.to_owned(), key.to_owned());
-        reading(move || shared.read(|reader| reader.mapped_xcoms(number, &list, &task_id, &key)))
+        shared.reading(move |reader| reader.mapped_xcoms(number, &list, &task_id, &key)).boxed()
     }
 
     fn trigger<'a>(
@@ -168,7 +195,7 @@ impl Host for RunHost {
 
     fn run_state<'a>(&'a self, number: i64) -> BoxFuture<'a, Result<Option<RunState>>> {
         let shared = Arc::clone(&self.shared);
-        reading(move || shared.read(|reader| Ok(reader.run(number)?.map(|run| run.state))))
+        shared.reading(move |reader| Ok(reader.run(number)?.map(|run| run.state))).boxed()
     }
 
     fn log(&self, attempt: &Attempt, records: String) {
@@ -191,6 +218,10 @@ impl Host for RunHost {
 
     fn secrets(&self) -> &Arc<Secrets> {
         &self.shared.secrets
+    }
+
+    fn threads(&self) -> &Arc<Threads> {
+        &self.shared.threads
     }
 
     fn engine_id(&self) -> &str {

@@ -51,6 +51,10 @@ pub(super) enum Message {
         of: WaitsFor,
         resume: Resume,
     },
+    /// A task could not read what it takes: the database may be gone. Answered where it is there.
+    Look {
+        reply: oneshot::Sender<()>,
+    },
     /// A service wants to be left alone.
     Closed {
         service: String,

@@ -152,6 +152,11 @@ impl StoreError {
         }
     }
 
+    /// Whether another look may find it whole: nothing is said of what is in it.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::Io { .. } | Self::Sqlite { .. } | Self::Missing { .. })
+    }
+
     /// What SQLite said about this database.
     pub(crate) fn of(path: &Path, source: rusqlite::Error) -> Self {
         use rusqlite::Error as E;

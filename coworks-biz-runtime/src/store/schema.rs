@@ -1,13 +1,14 @@
 //! The tables, and how a file of an older version becomes one of this.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use rusqlite::Connection;
 use rusqlite::ffi::{SQLITE_CONSTRAINT, SQLITE_ERROR};
 
 use super::StoreError;
+use super::lock::beside;
 
 /// Marks the file as ours: "CWbz".
 const APPLICATION_ID: i32 = 0x4357_627a;
@@ -21,6 +22,28 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
 ];
+
+/// Makes the database where there is none. It gets its name once it is whole and on the disk: a loss of power
+/// meanwhile leaves none, and not a part of one, which would have to be refused.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    let draft = beside(path, ".new");
+    let (wrap, io) =
+        (|source| StoreError::of(path, source), |source| StoreError::io(path, &draft, source));
+    for left in ["", "-wal", "-shm"] {
+        match std::fs::remove_file(beside(&draft, left)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(io(e)),
+            _ => {}
+        }
+    }
+    let mut connection = Connection::open(&draft).map_err(wrap)?;
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").map_err(wrap)?;
+    migrate(&mut connection, path)?;
+    // Who closes it would bring its log into it, too, and say nothing where that fails.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(wrap)?;
+    connection.close().map_err(|(_, source)| wrap(source))?;
+    File::open(&draft).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&draft, path).map_err(io)
+}
 
 /// Refuses a file that is not ours or is of a newer version; brings any other up to date.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -49,7 +72,7 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     let mut head = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(16).read_to_end(&mut head).map_err(io)?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(io(e)),
     };
     match head.as_slice() {

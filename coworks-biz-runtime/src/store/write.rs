@@ -57,6 +57,9 @@ impl Writer {
         }
         upkeep::refuse_cut_off(path)?;
         let lock = Lock::take(path)?;
+        if !path.exists() {
+            schema::create(path)?;
+        }
         let mut connection = Connection::open(path).map_err(wrap)?;
         // Before anything is written, and so before a foreign file is touched.
         schema::check(&connection, path)?;

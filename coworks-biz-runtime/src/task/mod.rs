@@ -17,6 +17,7 @@ mod sensor;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod thread;
 mod trigger;
 mod upstream;
 
@@ -34,6 +35,7 @@ pub use self::perform::attempt;
 pub use self::shape::{
     Callee, Choice, Items, Takes, item_of, items, list_of, maybe_of, output_of, takes, value, value_of,
 };
+pub use self::thread::Threads;
 pub use self::trigger::{
     NeedsNoConf, TRIGGER_RUN_ID, TakesConf, TriggerCall, Triggered, conf_of, definition_of,
     definition_without_conf,
@@ -224,6 +226,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Where secrets and variables come from.
     fn secrets(&self) -> &Arc<Secrets>;
+
+    /// The threads that go on after their attempts.
+    fn threads(&self) -> &Arc<Threads>;
 
     /// The name of this engine in the keys of asynchronous results.
     fn engine_id(&self) -> &str;

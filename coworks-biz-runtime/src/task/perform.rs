@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -87,7 +87,15 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
     match &attempt.definition.bodies[attempt.task as usize] {
         Body::Function(runner) => {
             let work = runner(&context)?;
-            let output = within(limit, work.stops, work.future).await?;
+            let work = match work.stops {
+                true => work.future,
+                false => {
+                    let id = (attempt.run.number, attempt.key());
+                    let threads = Arc::clone(host.threads());
+                    async move { threads.run(id, work.future).await }.boxed()
+                }
+            };
+            let output = within(limit, work).await?;
             if let Some(output) = output {
                 outcome.push(RETURN_VALUE, output);
             }
@@ -100,7 +108,7 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
             }
             let who = attempt.run.identity(context.task_id, attempt);
             let call_it = host.services().call(call, &arguments, &who, attempt.last_try);
-            let answer = within(limit, true, call_it.boxed()).await?;
+            let answer = within(limit, call_it.boxed()).await?;
             outcome.push("cws_name", Json::encode(&call.service.name())?);
             outcome.answer(answer)?;
             Ok(outcome)
@@ -109,16 +117,16 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
         Body::Group { member, call, arguments, submit } => {
             let (arguments, submit) = (*arguments, *submit);
             let group = super::group::Group { call, arguments, submit, attempt, context, side };
-            within(limit, true, group.perform(*member).boxed()).await
+            within(limit, group.perform(*member).boxed()).await
         }
         Body::Sensor { call, arguments } => {
             let arguments = arguments.map(|make| make(&context)).transpose()?.unwrap_or_default();
             let poke = sensor::poke(call, &arguments, attempt, host.services(), host.clock());
-            within(limit, true, poke.boxed()).await
+            within(limit, poke.boxed()).await
         }
         Body::Trigger { call, conf } => {
             let triggering = Triggering { call, conf: *conf, attempt, context };
-            within(limit, true, triggering.perform().boxed()).await
+            within(limit, triggering.perform().boxed()).await
         }
         Body::Branch(choose) => {
             let choice = choose(&context)?;
@@ -164,22 +172,27 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
     }
 }
 
-/// Awaits work up to its limit. What cannot be stopped is awaited to its end
-/// all the same, so that the next try does not run beside it.
+/// Awaits work up to its limit.
 ///
 /// The work is boxed: else every attempt would have room for the largest, and be moved with it.
-async fn within<T>(limit: Option<Duration>, stops: bool, mut work: BoxFuture<'_, Result<T>>) -> Result<T> {
+async fn within<T>(limit: Option<Duration>, work: BoxFuture<'_, Result<T>>) -> Result<T> {
     let Some(limit) = limit else { return work.await };
-    match tokio::time::timeout(limit, &mut work).await {
-        Ok(result) => result,
-        Err(_) => {
-            if !stops {
-                // Whatever it ends with comes too late.
-                let _ = work.await;
+    let begin = Instant::now();
+    let result = tokio::time::timeout(limit, work).await;
+    let limit_text = humantime::format_duration(limit);
+    match result {
+        Ok(result) => {
+            let taken = begin.elapsed();
+            // Nothing is cut off but at an `await`.
+            if taken > limit {
+                tracing::warn!(
+                    "took {taken:.1?}, and its execution_timeout of {limit_text} could not stop it: it does not await \
+                     anything meanwhile; a function that is not async has a thread of its own"
+                );
             }
-            let limit = humantime::format_duration(limit);
-            Err(Error::msg(format!("took longer than its execution_timeout of {limit}")))
+            result
         }
+        Err(_) => Err(Error::msg(format!("took longer than its execution_timeout of {limit_text}"))),
     }
 }
 

@@ -23,6 +23,7 @@ struct Fake {
     /// By their keys, in the order they came; the number of a run is its place.
     triggered: Mutex<Vec<(String, String, Option<Json>)>>,
     state: Mutex<Option<RunState>>,
+    threads: Arc<Threads>,
 }
 
 impl Fake {
@@ -36,6 +37,7 @@ impl Fake {
             xcoms: Mutex::default(),
             triggered: Mutex::default(),
             state: Mutex::new(Some(RunState::Running)),
+            threads: Arc::default(),
         })
     }
 
@@ -109,6 +111,10 @@ impl Host for Fake {
 
     fn secrets(&self) -> &Arc<Secrets> {
         &self.config.secrets
+    }
+
+    fn threads(&self) -> &Arc<Threads> {
+        &self.threads
     }
 
     fn engine_id(&self) -> &str {
@@ -360,4 +366,42 @@ async fn what_calls_a_service_that_wants_to_be_left_alone_comes_back_in_the_same
         error.starts_with("not there within its timeout of 1m: GET http://127.0.0.1:9/ got no answer"),
         "{error}"
     );
+}
+
+/// What the threads of the next test have done, and what lets them end.
+static BEGUN: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+static HELD: std::sync::Barrier = std::sync::Barrier::new(2);
+
+#[tokio::test]
+async fn a_thread_does_not_outlast_its_timeout_and_is_never_beside_another_of_its_task() {
+    let runner: Runner = |_| {
+        Ok(finish_blocking(|| {
+            BEGUN.lock().unwrap().push("begins");
+            HELD.wait();
+            BEGUN.lock().unwrap().push("ends");
+        }))
+    };
+    let limit = Some(Duration::from_millis(50));
+    let options = Box::leak(Box::new(Options { execution_timeout: limit, ..Options::DEFAULT }));
+    let body = || Body::Function(runner);
+    let attempt = first(Task { task_id: "work", options, ..Task::FUNCTION }, body(), &[]);
+    let host = Fake::new();
+    let late = "took longer than its execution_timeout of 50ms";
+    // It is told at once, and the next try is none while its thread goes on.
+    for _ in 0..2 {
+        let end = host.attempt(&attempt).await;
+        assert_eq!(end.error.as_deref(), Some(late));
+        assert_eq!(*BEGUN.lock().unwrap(), ["begins"]);
+    }
+    let patient = first(Task { task_id: "work", ..Task::FUNCTION }, body(), &[]);
+    let next = tokio::spawn({
+        let host = Arc::clone(&host);
+        async move { host.attempt(&patient).await }
+    });
+    // One thread, and then the other.
+    for _ in 0..2 {
+        tokio::task::spawn_blocking(|| HELD.wait()).await.unwrap();
+    }
+    assert_eq!(next.await.unwrap().error, None);
+    assert_eq!(*BEGUN.lock().unwrap(), ["begins", "ends", "begins", "ends"]);
 }

@@ -232,17 +232,8 @@ impl Books<'_> {
 
     /// What came out at the end of a run.
     fn values(&self, key: &str, Asked { biz, conf, .. }: &Asked) {
-        let (id, size) = (conf["id"].as_u64().unwrap(), conf["size"].as_u64().unwrap());
-        let (task, value) = match *biz {
-            "storm_chain" => ("last", json!(id + 5)),
-            "storm_fan" => ("total", json!((0..size).map(|n| n + 2).sum::<u64>())),
-            "storm_branch" => ("after", json!([2, id + 3, 411][id as usize % 3])),
-            "storm_later" => ("total", json!((0..size).map(|n| id + n + 2).sum::<u64>())),
-            "storm_retry" | "storm_sense" | "storm_poison" => ("last", json!(id + 2)),
-            "storm_bulk" => ("lengths", json!([1000, size, size, 100])),
-            "storm_parent" => ("last", Value::Null),
-            other => unreachable!("{other}"),
-        };
+        let (task, value) = outcome(biz, conf);
+        let size = conf["size"].as_u64().unwrap();
         let sql = "SELECT x.value FROM xcom x JOIN dag_run r ON r.id = x.run
                    WHERE r.idempotency_key = ? AND x.task_id = ? AND x.key = 'return_value'";
         let found = self.look.0.query_row(sql, [key, task], |row| row.get::<_, String>(0));
@@ -271,6 +262,21 @@ impl Books<'_> {
             assert_eq!(deadly.as_deref(), Ok("failed"));
         }
         assert_eq!(state.unwrap(), deadly.unwrap_or("success".into()), "{biz} {key}");
+    }
+}
+
+/// The task at the end of a run, and what it puts out.
+pub fn outcome(biz: &str, conf: &Value) -> (&'static str, Value) {
+    let (id, size) = (conf["id"].as_u64().unwrap(), conf["size"].as_u64().unwrap());
+    match biz {
+        "storm_chain" => ("last", json!(id + 5)),
+        "storm_fan" => ("total", json!((0..size).map(|n| n + 2).sum::<u64>())),
+        "storm_branch" => ("after", json!([2, id + 3, 411][id as usize % 3])),
+        "storm_later" => ("total", json!((0..size).map(|n| id + n + 2).sum::<u64>())),
+        "storm_retry" | "storm_sense" | "storm_poison" => ("last", json!(id + 2)),
+        "storm_bulk" => ("lengths", json!([1000, size, size, 100])),
+        "storm_parent" => ("last", Value::Null),
+        other => unreachable!("{other}"),
     }
 }
 

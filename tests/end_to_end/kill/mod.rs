@@ -4,9 +4,9 @@
 //! `tests/kill.sh` has it go on for as long as one likes. A seed gives the same moments again, as far
 //! as the machine is as fast.
 
-mod check;
+pub mod check;
 mod clear;
-mod server;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,7 +25,7 @@ use crate::harness::{Ended, PATIENCE, Running, World};
 
 /// Chance that can be had again.
 #[derive(Debug, Clone)]
-pub struct Chance(u64);
+pub struct Chance(pub u64);
 
 impl Chance {
     pub fn below(&mut self, most: u64) -> u64 {
@@ -86,7 +86,7 @@ enum End {
     Drain,
 }
 
-struct Storm {
+pub struct Storm {
     world: Arc<World>,
     end: End,
     durability: &'static str,
@@ -353,7 +353,7 @@ async fn who_is_asked_to_end_cuts_nothing_off() {
 }
 
 /// Another one each time: what must hold does so at whichever moments.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let given = std::env::var("KILL_SEED").ok().map(|seed| seed.parse().expect("KILL_SEED is a number"));
     given.unwrap_or_else(now)
 }

@@ -27,7 +27,7 @@ pub struct Call {
 }
 
 impl Call {
-    fn of(key: &str, asks: bool) -> Self {
+    pub fn of(key: &str, asks: bool) -> Self {
         // What only asks has a key of its own each time.
         let key = if asks { key.rsplit_once('.').unwrap().0 } else { key };
         let (run, rest) = key.split_once('/').unwrap();
@@ -39,7 +39,7 @@ impl Call {
     }
 
     /// Whether both are of one task instance, in whichever generation.
-    fn is_of_instance(&self, other: &Self) -> bool {
+    pub fn is_of_instance(&self, other: &Self) -> bool {
         (&self.run, &self.task_id, self.map_index) == (&other.run, &other.task_id, other.map_index)
     }
 }
@@ -192,7 +192,7 @@ async fn there(Extension(Nth(nth)): Extension<Nth>, extract::Path(id): extract::
 pub struct Look(pub Connection);
 
 impl Look {
-    fn at(database: &Path) -> Self {
+    pub fn at(database: &Path) -> Self {
         let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
         connection.busy_timeout(Duration::from_secs(30)).unwrap();
         Self(connection)
@@ -203,7 +203,7 @@ impl Look {
     }
 
     /// How often attempts of it have begun.
-    fn starts(&self, call: &Call) -> u64 {
+    pub fn starts(&self, call: &Call) -> u64 {
         self.number(
             "SELECT count(*) FROM dag_run r CROSS JOIN event e ON e.id BETWEEN r.id << 32 AND r.id << 32 | 4294967295
              WHERE r.uuid = ? AND e.task_id = ? AND e.map_index = ? AND e.state = 'running'",

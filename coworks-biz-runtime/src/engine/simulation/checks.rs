@@ -2,16 +2,20 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::TimeDelta;
 
 use super::attempts::Working;
 use super::drive::Simulation;
-use super::ledger::{Held, must};
+use super::ledger::{Held, Name, must};
 use super::machine::Process;
 use super::rules;
 use crate::dag::{Kind, Schedule};
 use crate::engine::Mode;
 use crate::engine::alarms::Alarm;
 use crate::engine::live::Live;
+use crate::engine::waiter::Watch;
 use crate::run::{InstanceName, Key, RunState, State};
 use crate::schedule::Timetable;
 use crate::store::{Deletion, Reader, RunRecord, WaitsFor};
@@ -85,7 +89,26 @@ impl Simulation {
         Ok(())
     }
 
-    /// What is deleted is so by a row that is on the disk, and nobody waits for it any more.
+    /// Who waits for an answer does so since it was sent and until it is late, however often the process began anew.
+    pub(super) fn check_watch(&self, watch: &Watch) -> Held {
+        let Some(Process { core, .. }) = &self.process else { return Ok(()) };
+        let (run, key) = watch.who;
+        let Some(live) = core.runs.get(&run) else { return Err(format!("nobody in run {run} waits")) };
+        let name = (run, live.node(key).task_id.to_owned(), key.map_index);
+        let row = self.ledger.tasks.get(&name);
+        let moments = row.and_then(|row| row.start_date.zip(row.due_at));
+        let Some((since, until)) = moments else { return Err(format!("{name:?} waits, and no row says so")) };
+        let now = self.now();
+        for (what, told, is) in
+            [("has waited", watch.waited, now - since), ("may wait for another", watch.left, until - now)]
+        {
+            let is = is.to_std().unwrap_or_default();
+            must!(told.abs_diff(is) < Duration::from_millis(1), "{name:?} {what} {is:?}, and not {told:?}");
+        }
+        Ok(())
+    }
+
+    /// What is deleted is so by a row that is on the disk, and nobody waits for it any more, or is to read it.
     pub(super) fn check_deletion(&self, due: &[Deletion]) -> Held {
         for deletion in due {
             let key = &deletion.object.key;
@@ -102,8 +125,36 @@ impl Simulation {
                 is_of && !marked && task.state.is_some_and(|state| !state.is_final())
             });
             must!(waits.is_none(), "{key} is deleted, and {:?} waits for it", waits.map(|(name, _)| name));
+            let reads = self.is_to_read(key);
+            must!(reads.is_none(), "{key} is deleted, and {reads:?} has not read it");
         }
         Ok(())
+    }
+
+    /// Who has not read this answer yet, which is there: the first that was asked for by its call.
+    fn is_to_read(&self, key: &str) -> Option<Name> {
+        let (uuid, call) = key.strip_prefix("s3/biz-")?.split_once('/')?.1.split_once('/')?;
+        let run = self.ledger.runs.values().find(|run| run.uuid == uuid)?;
+        let is_as_planned = !run.state.is_final() && !self.ledger.stopped.contains(&run.number);
+        if !is_as_planned || self.ledger.marked.contains(&run.number) {
+            return None;
+        }
+        let rows = self.ledger.tasks.range((run.number, String::new(), i32::MIN)..);
+        let mut rows = rows.take_while(|((of, ..), _)| *of == run.number);
+        let ((_, submit, index), row) =
+            rows.find(|((_, task, index), row)| call == format!("{task}.{index}.{}", row.generation))?;
+        let group = submit.strip_suffix(".call")?;
+        let member = |member: &str| (run.number, format!("{group}.{member}"), *index);
+        let state = |name: &Name| self.ledger.tasks.get(name).and_then(|row| row.state);
+        if (row.state, state(&member("wait"))) != (Some(State::Success), Some(State::Success)) {
+            return None;
+        }
+        let read = member("read");
+        let is_over = self.ledger.tasks.get(&read).is_some_and(|row| {
+            // Who has refused it asks for another one.
+            row.state.is_some_and(State::is_final) || row.try_number > row.tries_before + 1
+        });
+        (!is_over).then_some(read)
     }
 
     /// Right behind a commit: what memory says of these runs is what was written.
@@ -165,6 +216,13 @@ impl Simulation {
                 continue;
             }
             if let Some(until) = live.times_out() {
+                let limit = live.definition.dag.dagrun_timeout.unwrap_or_default();
+                // As its row will have it, where it has just begun.
+                let began = live.record.start_date;
+                must!(
+                    began.is_some_and(|began| until - began == TimeDelta::from_std(limit).unwrap_or_default()),
+                    "run {number} began {began:?}, and is out of time {until}, not {limit:?} later"
+                );
                 must!(
                     alarms.contains(&Alarm::Run(number, until)),
                     "run {number} has no alarm at its timeout"

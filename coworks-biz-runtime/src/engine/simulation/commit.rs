@@ -24,7 +24,7 @@ impl Simulation {
             .asked
             .iter()
             .filter_map(|asked| match asked {
-                Asked::Order(touched, _) => Some(touched),
+                Asked::Order(touched, ..) => Some(touched),
                 Asked::Trigger(..) => None,
             })
             .flatten()

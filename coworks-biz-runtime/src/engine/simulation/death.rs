@@ -55,7 +55,7 @@ impl Simulation {
 
     fn die(&mut self) -> Result<(), String> {
         // What was acknowledged before has to be there.
-        self.hear_answers(true)?;
+        self.hear_answers(true, Some(Phase::Release))?;
         let dark = self.world.random.chance(self.faults.power);
         let killed = dark || self.world.random.chance(50);
         let disk = killed.then(|| Power::disk(self.machine.database()));

@@ -182,7 +182,7 @@ impl Simulation {
                 written.extend(runs);
             }
             self.hear(Some(phase))?;
-            self.hear_answers(false)?;
+            self.hear_answers(false, Some(phase))?;
         }
         self.check_memory()?;
         self.check_outputs(&written)?;
@@ -199,7 +199,7 @@ impl Simulation {
         core.take(first, next).map_err(|error| error.to_string())?;
         self.more = more;
         self.hear(None)?;
-        self.hear_answers(false)
+        self.hear_answers(false, None)
     }
 
     /// Something happens, or time passes.

@@ -70,6 +70,7 @@ impl Simulation {
                 }
                 Wish::Look(Wanted::Watch(watch)) => {
                     self.see("a wait for an answer");
+                    self.check_watch(&watch)?;
                     self.looker.add(watch, now);
                 }
                 Wish::Look(Wanted::Forget(who)) => self.looker.forget(who),

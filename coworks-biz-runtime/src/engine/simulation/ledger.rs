@@ -282,6 +282,28 @@ impl Ledger {
         if event == "marked" {
             self.marked.insert(number);
         }
+        if event == "cleared" && new.start_date.is_none() && new.backfill.is_some() {
+            let backfill = new.backfill.and_then(|id| self.backfills.get(&id));
+            let Some(backfill) = backfill else { return Err("there is no such backfill".to_owned()) };
+            let wanted = match backfill.reprocess.as_str() {
+                "all" => old.state.is_final(),
+                "failed" => old.state == RunState::Failed,
+                _ => false,
+            };
+            let tick = new.logical_date;
+            must!(
+                wanted && (backfill.from_date..=backfill.to_date).contains(&tick),
+                "run {number} of {tick} is {}, and is run again by {backfill:?}",
+                old.state
+            );
+        }
+        if event == "timed_out" {
+            let limit = Self::dag(around, new).dagrun_timeout.unwrap_or(Duration::MAX);
+            let taken = new.start_date.map(|began| around.now - began).unwrap_or_default();
+            // As exactly as moments are stored.
+            let taken = (taken + TimeDelta::milliseconds(1)).to_std().unwrap_or_default();
+            must!(around.clock_set || taken >= limit, "run {number} is out of time after {taken:?} of {limit:?}");
+        }
         if new.state.is_final() && !was.0.is_final() {
             *self.ends.entry(number).or_default() += 1;
         }
@@ -441,8 +463,9 @@ impl Ledger {
                     let Some(run) = self.runs.get(&record.run) else { continue };
                     let name = (record.run, record.task_id.to_string(), record.map_index);
                     let before = self.tasks.get(&name).and_then(|old| old.error.as_ref());
-                    let by_itself =
-                        record.error.as_deref().is_some_and(|error| error.starts_with("drawn by "));
+                    let by_itself = record.error.as_deref().is_some_and(|error| {
+                        error.starts_with("drawn by ") || record.interruptions == MAX_INTERRUPTIONS
+                    });
                     let fails = matches!(record.state, Some(State::Failed | State::UpForRetry));
                     let tells = Self::definition(around, run).is_some_and(|of| !of.callbacks.is_empty());
                     if tells && fails && by_itself && before != record.error.as_ref() {

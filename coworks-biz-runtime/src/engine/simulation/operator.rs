@@ -11,16 +11,18 @@ use super::ledger::Ledger;
 use super::plan::Program;
 use super::world::World;
 use crate::config::Durability;
+use crate::engine::core::Phase;
 use crate::engine::message::Message;
 use crate::engine::{Answer, EngineError, Order, Reprocess, RunHandle, RunName, Trigger};
 use crate::run::Mark;
 use crate::store::RunRecord;
 use crate::value::Object;
 
-/// What was asked for, and where its answer comes.
+/// What was asked for, and where its answer comes: triggers in both ways, with their keys, and all else with the runs
+/// that it may change.
 pub(super) enum Asked {
     Trigger(Option<String>, oneshot::Receiver<Result<RunHandle, EngineError>>),
-    Order(BTreeSet<i64>, oneshot::Receiver<Result<Answer, EngineError>>),
+    Order(BTreeSet<i64>, Option<String>, oneshot::Receiver<Result<Answer, EngineError>>),
 }
 
 /// Something to ask for. The runs that it may change are named.
@@ -46,8 +48,8 @@ fn order(world: &mut World, ledger: &Ledger, program: &Program, now: DateTime<Ut
                 None => Order::Cancel { run: name(run) },
             }
         }
-        (80..=87, _) => Order::Pause { dag_id, paused: random.chance(40) },
-        (88..=90, _) if definition.dag.schedule.is_some() => Order::Backfill {
+        (80..=86, _) => Order::Pause { dag_id, paused: random.chance(40) },
+        (87..=91, _) if definition.dag.schedule.is_some() => Order::Backfill {
             dag_id,
             from: now - TimeDelta::minutes(30 + random.below(200) as i64),
             to: now - TimeDelta::minutes(random.below(30) as i64),
@@ -60,17 +62,24 @@ fn order(world: &mut World, ledger: &Ledger, program: &Program, now: DateTime<Ut
             conf: None,
             dry_run: random.chance(10),
         },
-        (91..=92, _) => Order::CancelBackfill { dag_id },
-        (93..=96, _) => {
+        (92..=93, _) => Order::CancelBackfill { dag_id },
+        (94..=97, _) => {
             let keys: Vec<&String> = world.objects.keys().collect();
             let key = random.pick(&keys).map_or("nothing", |key| key.as_str()).to_owned();
             Order::Hint(Object { bucket: super::attempts::BUCKET.to_owned(), key })
         }
-        (97..=99, _) => Order::Status,
+        (98..=99, _) => Order::Status,
         _ => {
             let key = random.chance(30).then(|| format!("key{}", random.below(3)));
             // A moment of a tick, or of another one.
             let date = random.chance(20).then(|| now - TimeDelta::minutes(random.below(60) as i64));
+            // By another process, or by this one.
+            if random.chance(50) {
+                let order =
+                    Order::Trigger { dag_id, conf: None, logical_date: date, idempotency_key: key.clone() };
+                let (reply, answer) = oneshot::channel();
+                return (Message::Order { order, reply }, Asked::Order(BTreeSet::new(), key, answer));
+            }
             let (reply, answer) = oneshot::channel();
             let trigger = Trigger { conf: None, logical_date: date, idempotency_key: key.clone() };
             return (Message::Trigger { definition, trigger, reply }, Asked::Trigger(key, answer));
@@ -87,7 +96,7 @@ fn order(world: &mut World, ledger: &Ledger, program: &Program, now: DateTime<Ut
         _ => BTreeSet::new(),
     };
     let (reply, answer) = oneshot::channel();
-    (Message::Order { order, reply }, Asked::Order(touched, answer))
+    (Message::Order { order, reply }, Asked::Order(touched, None, answer))
 }
 
 pub(super) fn name(run: &RunRecord) -> RunName {
@@ -107,45 +116,51 @@ fn instance(world: &mut World, ledger: &Ledger, run: &RunRecord) -> Option<Strin
 
 impl Simulation {
     /// Answers that have come, and ends of runs that somebody waits for.
-    pub(super) fn hear_answers(&mut self, dying: bool) -> Result<(), String> {
+    pub(super) fn hear_answers(&mut self, dying: bool, behind: Option<Phase>) -> Result<(), String> {
         self.hear_of_ends()?;
         for asked in std::mem::take(&mut self.asked) {
             match asked {
                 Asked::Trigger(key, mut answer) => match answer.try_recv() {
                     Ok(Ok(handle)) => {
-                        let (number, uuid) = (handle.run.number, handle.run.uuid.clone());
-                        let row = self.ledger.runs.get(&number);
-                        if row.is_none_or(|row| row.uuid != uuid) {
-                            return Err(format!("run {number} was acknowledged, and is not there"));
-                        }
-                        if self.unsynced.made.contains(&number) {
-                            return Err(format!("run {number} was acknowledged, and is not on the disk"));
-                        }
-                        if let Some(key) = key {
-                            let first =
-                                *self.keys.entry((handle.run.dag_id.to_owned(), key)).or_insert(number);
-                            if self.acknowledged.contains_key(&number) {
-                                self.see("a trigger with a key is repeated");
-                            }
-                            if first != number {
-                                return Err(format!("the key of run {first} gave run {number}"));
-                            }
-                        }
-                        self.acknowledged.insert(number, uuid);
-                        self.handles.insert(number, handle);
+                        self.answers(behind, "a trigger")?;
+                        let run = &handle.run;
+                        let name = (run.number, run.uuid.clone(), run.dag_id.to_owned());
+                        self.acknowledges(name, key)?;
+                        self.handles.insert(handle.run.number, handle);
                     }
-                    Ok(Err(error)) => refused(error)?,
+                    Ok(Err(error)) => {
+                        self.answers(behind, "the refusal of a trigger")?;
+                        refused(error)?;
+                    }
                     Err(TryRecvError::Empty) => self.asked.push(Asked::Trigger(key, answer)),
                     Err(TryRecvError::Closed) if dying => {}
                     Err(TryRecvError::Closed) => return Err("a trigger was never answered".to_owned()),
                 },
-                Asked::Order(touched, mut answer) => match answer.try_recv() {
-                    Ok(Ok(answer)) => self.say(|_| format!("answers {answer:?}")),
+                Asked::Order(touched, key, mut answer) => match answer.try_recv() {
+                    Ok(Ok(Answer::Status { .. })) => {}
+                    Ok(Ok(answer)) => {
+                        self.say(|_| format!("answers {answer:?}"));
+                        self.answers(behind, "an order")?;
+                        if let Answer::Run { dag_id, run_id, .. } = answer {
+                            let mut runs = self.ledger.runs.values();
+                            let row = runs.find(|row| row.dag_id == dag_id && row.run_id == run_id);
+                            let Some(row) = row else {
+                                return Err(format!("{run_id} is told of, and is not there"));
+                            };
+                            // Of the others nobody has said that they stay.
+                            if touched.is_empty() {
+                                let name = (row.number, row.uuid.clone(), dag_id);
+                                self.see("a trigger of another process");
+                                self.acknowledges(name, key)?;
+                            }
+                        }
+                    }
                     Ok(Err(error)) => {
                         self.say(|_| format!("refuses: {error}"));
+                        self.answers(behind, "a refusal")?;
                         refused(error)?;
                     }
-                    Err(TryRecvError::Empty) => self.asked.push(Asked::Order(touched, answer)),
+                    Err(TryRecvError::Empty) => self.asked.push(Asked::Order(touched, key, answer)),
                     Err(TryRecvError::Closed) if dying => {}
                     Err(TryRecvError::Closed) => return Err("an order was never answered".to_owned()),
                 },
@@ -178,6 +193,43 @@ impl Simulation {
         Ok(())
     }
 
+    /// Somebody was answered: behind the commit of what that tells, and where orders are synced, behind that.
+    fn answers(&self, behind: Option<Phase>, what: &str) -> Result<(), String> {
+        if behind != Some(Phase::Release) {
+            return Err(format!("{what} is answered behind {behind:?}, and nothing was committed for it"));
+        }
+        if self.machine.durability() != Durability::Relaxed && self.unsynced.orders {
+            return Err(format!("{what} is answered, and an order is not on the disk"));
+        }
+        Ok(())
+    }
+
+    /// A trigger was answered with this run.
+    fn acknowledges(
+        &mut self,
+        (number, uuid, dag_id): (i64, String, String),
+        key: Option<String>,
+    ) -> Result<(), String> {
+        let row = self.ledger.runs.get(&number);
+        if row.is_none_or(|row| row.uuid != uuid) {
+            return Err(format!("run {number} was acknowledged, and is not there"));
+        }
+        if self.unsynced.made.contains(&number) {
+            return Err(format!("run {number} was acknowledged, and is not on the disk"));
+        }
+        if let Some(key) = key {
+            let first = *self.keys.entry((dag_id, key)).or_insert(number);
+            if self.acknowledged.contains_key(&number) {
+                self.see("a trigger with a key is repeated");
+            }
+            if first != number {
+                return Err(format!("the key of run {first} gave run {number}"));
+            }
+        }
+        self.acknowledged.insert(number, uuid);
+        Ok(())
+    }
+
     pub(super) fn order_something(&mut self) {
         let now = self.now();
         let (message, asked) = order(&mut self.world, &self.ledger, self.program, now);
@@ -196,11 +248,11 @@ impl Simulation {
     pub(super) fn ask(&mut self, order: Order) {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.post(Message::Order { order, reply });
-        self.asked.push(Asked::Order(BTreeSet::new(), answer));
+        self.asked.push(Asked::Order(BTreeSet::new(), None, answer));
     }
 
     pub(super) fn asked_of(&mut self, run: i64) {
-        if let Some(Asked::Order(touched, _)) = self.asked.last_mut() {
+        if let Some(Asked::Order(touched, ..)) = self.asked.last_mut() {
             touched.insert(run);
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Unsynced {
     /// The runs that were made, and those that have ended.
     pub(super) made: BTreeSet<i64>,
     pub(super) ended: BTreeSet<i64>,
+    /// Whether there is something among it that somebody may have ordered.
+    pub(super) orders: bool,
     /// The keys of what is to be deleted.
     pub(super) deletions: BTreeSet<String>,
 }
@@ -30,6 +32,14 @@ impl Unsynced {
     pub(super) fn take(&mut self, writes: &[Write]) {
         self.commits += 1;
         for write in writes {
+            self.orders |= matches!(
+                write,
+                Write::Run { .. }
+                    | Write::RunUnmade { .. }
+                    | Write::Forget { .. }
+                    | Write::Dag(_)
+                    | Write::Backfill(_)
+            );
             match write {
                 Write::RunMade(run) => self.made.extend([run.number]),
                 Write::Run { record, .. } if record.state.is_final() => self.ended.extend([record.number]),
