@@ -48,6 +48,18 @@ pub struct Busy(Option<Arc<Skipping>>);
 #[must_use]
 pub struct Idle(Option<Arc<Skipping>>);
 
+/// The last moment that there is for anybody here: what is due later is due then.
+pub const LAST: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
+    Some(at) => at,
+    None => DateTime::UNIX_EPOCH,
+};
+
+/// So long behind a moment.
+pub fn later(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
+    let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
+    at.checked_add_signed(by).map_or(LAST, |at| at.min(LAST))
+}
+
 impl Clock {
     /// The clock of a test, at this moment.
     pub fn skipping(at: DateTime<Utc>) -> Self {

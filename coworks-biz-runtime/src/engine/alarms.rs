@@ -19,6 +19,9 @@ const PRUNE_PIECES: TimeDelta = TimeDelta::milliseconds(50);
 /// How often it is looked whether the files of the database are still where they were.
 const STAYS_EVERY: TimeDelta = TimeDelta::minutes(1);
 
+/// So many alarms may be of what nobody waits for any more.
+const ALARMS: usize = 10_000;
+
 /// What is to be done at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alarm {
@@ -73,6 +76,17 @@ impl Core {
         let after = (at - self.now()).to_std().unwrap_or_default();
         let at = self.clock.instant().checked_add(after).unwrap_or_else(far_future);
         self.alarms.push(Reverse((at, what)));
+        // Of runs that have ended, most of whom would have had hours.
+        if self.alarms.len() > ALARMS && self.alarms.len() > 4 * self.awake {
+            let mut alarms = std::mem::take(&mut self.alarms);
+            alarms.retain(|Reverse((_, alarm))| match alarm {
+                Alarm::Run(run, until) => self.runs.get(run).and_then(Live::times_out) == Some(*until),
+                Alarm::Task(run, key, due) => self.runs.get(run).and_then(|live| live.due_at(*key)) == Some(*due),
+                _ => true,
+            });
+            self.awake = alarms.len();
+            self.alarms = alarms;
+        }
     }
 
     pub(super) fn fire(&mut self) -> Result<(), StoreError> {
@@ -111,19 +125,35 @@ impl Core {
     }
 
     /// Removes a piece of what is older than the retention; the next one soon, or what is then old in a while.
-    pub(super) fn prune(&mut self) {
-        let Some(before) = self.retention.and_then(|retention| self.now().checked_sub_signed(retention))
-        else {
-            return;
-        };
-        let pause = match self.writer.prune(before, BATCH) {
-            Ok(pruned) if pruned.more => PRUNE_PIECES,
-            Ok(_) => PRUNE_EVERY,
-            Err(error) => {
-                tracing::warn!(target: "coworks_biz::engine", "old runs stay for now: {error}");
-                PRUNE_EVERY
-            }
+    ///
+    /// And the files of large values that nobody names any more, once there are no such runs. Where the disk was
+    /// full, values may wait for longer than such a file is left alone.
+    pub(super) fn prune(&mut self) -> Result<(), StoreError> {
+        let pause = match self.shared.was_full() {
+            true => PRUNE_EVERY,
+            false => match self.prune_piece() {
+                Ok(true) => PRUNE_PIECES,
+                Ok(false) => PRUNE_EVERY,
+                // What was removed may not be gone from the disk: nothing may follow it.
+                Err(error) if error.is_of_disk() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(target: "coworks_biz::engine", "old runs stay for now: {error}");
+                    PRUNE_EVERY
+                }
+            },
         };
         self.alarm(self.now() + pause, Alarm::Prune);
+        Ok(())
+    }
+
+    /// Whether there is more to remove.
+    fn prune_piece(&mut self) -> Result<bool, StoreError> {
+        let before = self.retention.and_then(|retention| self.now().checked_sub_signed(retention));
+        if let Some(before) = before
+            && self.writer.prune(before, BATCH)?.more
+        {
+            return Ok(true);
+        }
+        self.writer.sweep_idle(BATCH)
     }
 }

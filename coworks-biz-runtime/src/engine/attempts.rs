@@ -142,14 +142,14 @@ impl Core {
 pub(super) type Values = (Vec<(Cow<'static, str>, Stored)>, Vec<Stored>);
 
 /// Brings large values to disk before the rows that name them. Where that fails, so does the attempt.
-pub(super) async fn store(shared: &Shared, end: &mut End) -> Values {
+pub(super) async fn store(shared: &Arc<Shared>, end: &mut End) -> Values {
     let (xcoms, items) = (std::mem::take(&mut end.xcoms), std::mem::take(&mut end.items));
-    let blobs = shared.blobs.clone();
     let large = xcoms.iter().map(|(_, json)| json).chain(&items).any(Blobs::is_large);
+    let host = Arc::clone(shared);
     let save = move || -> Result<Values, StoreError> {
-        let xcom = |(key, json): (Cow<'static, str>, Json)| Ok((key, patiently(&blobs, &json)?));
+        let xcom = |(key, json): (Cow<'static, str>, Json)| Ok((key, patiently(&host, &json)?));
         let xcoms = xcoms.into_iter().map(xcom).collect::<Result<_, StoreError>>()?;
-        Ok((xcoms, items.iter().map(|json| patiently(&blobs, json)).collect::<Result<_, _>>()?))
+        Ok((xcoms, items.iter().map(|json| patiently(&host, json)).collect::<Result<_, _>>()?))
     };
     let stored = match large {
         true => tokio::task::spawn_blocking(save).await.map_err(|e| e.to_string()),
@@ -163,11 +163,12 @@ pub(super) async fn store(shared: &Shared, end: &mut End) -> Values {
 }
 
 /// Stores a value; where the disk is full, once there is room.
-fn patiently(blobs: &Blobs, json: &Json) -> Result<Stored, StoreError> {
+fn patiently(shared: &Shared, json: &Json) -> Result<Stored, StoreError> {
     let mut told = false;
     loop {
-        match blobs.store(json) {
+        match shared.blobs.store(json) {
             Err(error) if error.is_full() => {
+                shared.is_full();
                 if !std::mem::replace(&mut told, true) {
                     tracing::error!(target: "coworks_biz::engine", "an output waits for room on the disk: {error}");
                 }

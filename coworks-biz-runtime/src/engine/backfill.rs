@@ -1,6 +1,6 @@
 //! Backfills: the ticks of a time that has passed.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 
 use super::begin::Plan;
 use super::core::{Core, exact};
@@ -45,6 +45,9 @@ impl Core {
         }
         if to > self.now() {
             return Err(refuse("its last moment is still to come, and its tick with it").into());
+        }
+        if from.year() < 1 {
+            return Err(refuse("its first moment is before the year 1").into());
         }
         if wanted.max_active_runs == 0 {
             return Err(refuse("none of its runs could be under way: `--max-active` is from 1").into());

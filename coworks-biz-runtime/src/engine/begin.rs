@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, TimeDelta, Utc};
 use tokio::sync::watch;
 
 use super::core::{BATCH, Core, exact};
@@ -11,6 +11,7 @@ use super::live::Live;
 use super::message::Message;
 use super::past::keyed;
 use super::{EngineError, Mode, Refusal, RunHandle, Trigger, versions};
+use crate::clock::LAST;
 use crate::run::{Event, Key, RunState, State};
 use crate::store::{RunRecord, RunType, StoreError, TaskRecord, WaitsFor, Which, Write};
 use crate::task::{Definition, Resume};
@@ -48,6 +49,9 @@ impl Core {
         let logical_date = match trigger.logical_date.map(exact) {
             Some(date) if self.has_logical_date(dag, date)? => {
                 return Err(Refusal::LogicalDate { dag_id, date }.into());
+            }
+            Some(date) if !(1..=LAST.year()).contains(&date.year()) => {
+                return Err(Refusal::Year { date }.into());
             }
             Some(date) => date,
             None => self.free_moment(dag)?,
@@ -196,6 +200,7 @@ impl Core {
     fn triggered_before(&self, dag: usize, trigger: &Trigger) -> Result<Option<RunRecord>, EngineError> {
         let Some(key) = &trigger.idempotency_key else { return Ok(None) };
         let dag_id = self.dags[dag].definition.dag.dag_id;
+        self.learn_secrets(self.dags[dag].definition);
         if self.shared.secrets().scrub(key) != *key {
             let reason = "the idempotency key holds a secret, and would be stored".to_owned();
             return Err(Refusal::Conf { dag_id, reason }.into());
@@ -251,7 +256,7 @@ impl Core {
             );
             return Err(Refusal::Conf { dag_id, reason }.into());
         }
-        self.hide_tokens(definition);
+        self.learn_secrets(definition);
         if let Some(path) = self.shared.secrets().find_in(&conf) {
             let reason = format!("it holds a secret at {path}, and would be stored");
             return Err(Refusal::Conf { dag_id, reason }.into());
@@ -277,6 +282,12 @@ impl Core {
             true => Ok(()),
             false => Err(Refusal::Missing { dag_id: definition.dag.dag_id, missing }.into()),
         }
+    }
+
+    /// What is looked for in what is given: the secrets that a DAG names, and its tokens. Who lacks one is refused later.
+    fn learn_secrets(&self, definition: &'static Definition) {
+        let _ = definition.missing(self.shared.secrets(), self.shared.services.has_directory());
+        self.hide_tokens(definition);
     }
 
     /// Tokens that stand in the source are kept out of what is written, also in a

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::alarms::Alarm;
 use super::core::{BATCH, Core};
@@ -10,6 +10,7 @@ use super::effects::Effect;
 use super::host::RunHost;
 use super::live::{Live, word_of};
 use super::slots::Ready;
+use crate::clock::later;
 use crate::dag::Kind;
 use crate::run::{ALONE_AFTER, Command, Event, Key, MAX_INTERRUPTIONS, RunState, State};
 use crate::store::{WaitsFor, Write};
@@ -85,8 +86,7 @@ impl Core {
                     self.record(run, key, state, now);
                 }
                 Command::Wake { key, after } => {
-                    let delay = TimeDelta::from_std(after).unwrap_or(TimeDelta::MAX);
-                    let at = now.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC);
+                    let at = later(now, after);
                     live.note_due(key, at);
                     self.wake(run, key, at);
                     self.record(run, key, State::UpForRetry, now);

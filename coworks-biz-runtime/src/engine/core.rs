@@ -84,6 +84,8 @@ pub(super) struct Core {
     /// The runs that these make, by DAG and logical date.
     pub(super) made: Map<usize, BTreeMap<DateTime<Utc>, RunRecord>>,
     pub(super) prune_due: bool,
+    /// How many alarms there were for somebody when that was last counted.
+    pub(super) awake: usize,
     pub(super) effects: Vec<Effect>,
     pub(super) commands: Vec<Command>,
     /// The attempts under way, with their numbers.
@@ -155,6 +157,7 @@ impl Core {
             writes: Vec::new(),
             made: Map::default(),
             prune_due: false,
+            awake: 0,
             effects: Vec::new(),
             commands: Vec::new(),
             under_way: Map::default(),
@@ -258,6 +261,8 @@ impl Core {
         let mut message = first;
         while let Some(told) = message {
             if matches!(told, Message::Stop) {
+                // Who ends well has left what it has told.
+                self.writer.stays()?;
                 return Ok(false);
             }
             self.handle(told)?;
@@ -290,7 +295,7 @@ impl Core {
     fn look_after(&mut self) -> Result<(), StoreError> {
         // Of what is removed, nothing is uncommitted here: rows are the truth.
         if std::mem::take(&mut self.prune_due) {
-            self.prune();
+            self.prune()?;
         }
         self.sweep()?;
         self.tell_drained();
@@ -323,6 +328,7 @@ impl Core {
                         tracing::error!(target: "coworks_biz::engine", "{trouble}");
                     }
                     self.trouble = Some(trouble);
+                    self.shared.is_full();
                     if !self.wait_out(mailbox) {
                         return Ok(false);
                     }

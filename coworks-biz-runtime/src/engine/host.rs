@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Secrets};
 use crate::error::{Error, Result};
 use crate::run::RunState;
-use crate::store::{Blobs, LogRecord, Reader, StoreError, Writer};
+use crate::store::{Blobs, IN_FLIGHT, LogRecord, Reader, StoreError, Writer};
 use crate::task::{Attempt, DagRun, Host, Threads, Triggered};
 use crate::tech::Client;
 use crate::value::Json;
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) post: Post,
     pub(super) blobs: Blobs,
     threads: Arc<Threads>,
+    /// When the disk was full last.
+    full: Mutex<Option<Instant>>,
     /// How many `HEAD`s a second S3 is asked at most for what is waited for.
     #[cfg(feature = "s3")]
     pub(super) s3_rate: u32,
@@ -59,6 +61,7 @@ impl Shared {
             post,
             blobs: writer.blobs(),
             threads: Arc::default(),
+            full: Mutex::default(),
             #[cfg(feature = "s3")]
             s3_rate: config.s3_rate,
             #[cfg(feature = "s3")]
@@ -80,6 +83,17 @@ impl Shared {
 
     pub(super) fn secrets(&self) -> &Arc<Secrets> {
         &self.secrets
+    }
+
+    /// The disk is full.
+    pub(super) fn is_full(&self) {
+        *self.full.lock().unwrap_or_else(|e| e.into_inner()) = Some(Instant::now());
+    }
+
+    /// Whether the disk was full a while ago: what is stored may be named a while later.
+    pub(super) fn was_full(&self) -> bool {
+        let full = *self.full.lock().unwrap_or_else(|e| e.into_inner());
+        full.is_some_and(|at| at.elapsed() < IN_FLIGHT)
     }
 
     /// The name of this engine in the keys of answers.

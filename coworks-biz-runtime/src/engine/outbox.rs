@@ -2,13 +2,14 @@
 //!
 //! So a process that dies tells late or twice, and never not at all. Telling never fails a run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
 use super::Mode;
 use super::alarms::Alarm;
@@ -19,6 +20,7 @@ use super::host::{RunHost, Shared};
 use super::live::{Live, dag_run};
 use super::message::Message;
 use super::outputs::Outputs;
+use crate::clock;
 use crate::config::Config;
 use crate::error::{Error, Retry};
 #[cfg(feature = "email")]
@@ -26,12 +28,15 @@ use crate::notify::Mailer;
 use crate::notify::{FailedTask, Notice, RunFailed, Subject, TaskNotice, Webhook, excerpt, host};
 use crate::run::{Key, RunState, State};
 use crate::store::{LogRecord, NoticeRecord, StoreError, Write};
-use crate::task::{Attempt, Callback, DagRun, Definition, callback};
+use crate::task::{Attempt, Callback, DagRun, Definition, callback, panicked};
 
-/// So often one thing is told before it is given up: with the pauses between, for about six hours.
+/// So often one thing is told before it is given up: with the pauses between, for some three hours.
 const TRIES: u32 = 10;
 
-/// How many are told at once.
+/// What is called in this program.
+const CALLBACK: &str = "callback";
+
+/// How many are told at once by e-mail and webhook.
 const AT_ONCE: usize = 8;
 
 /// What is told, and to whom.
@@ -48,7 +53,7 @@ impl Job {
         match self {
             Self::Email { .. } => "email",
             Self::Webhook { .. } => "webhook",
-            Self::Callback { .. } => "callback",
+            Self::Callback { .. } => CALLBACK,
         }
     }
 }
@@ -59,7 +64,6 @@ pub(super) struct Ways {
     #[cfg(feature = "email")]
     mailer: Option<Mailer>,
     webhook: Option<Webhook>,
-    few: Semaphore,
 }
 
 impl Ways {
@@ -68,7 +72,6 @@ impl Ways {
             #[cfg(feature = "email")]
             mailer: Mailer::new(config).map_err(Error::fatal)?,
             webhook: Webhook::new(config)?,
-            few: Semaphore::new(AT_ONCE),
         })
     }
 
@@ -81,7 +84,6 @@ impl Ways {
 
     /// Tells; the addresses that the server may take later are left.
     async fn tell(&self, job: &Job) -> Result<Vec<String>, Error> {
-        let _few = self.few.acquire().await;
         match job {
             #[cfg(feature = "email")]
             Job::Email { to, notice } => {
@@ -117,6 +119,9 @@ pub(super) struct Outbox {
     next: i64,
     /// How many are being told.
     pub(super) under_way: usize,
+    /// How many of them by somebody else than this program, and who waits until they are fewer.
+    sent: usize,
+    waiting: VecDeque<i64>,
 }
 
 impl Core {
@@ -231,8 +236,11 @@ impl Core {
         }
     }
 
-    /// Tells one; what comes of it comes back as a message.
+    /// Tells one; what comes of it comes back as a message. Who is about to stop begins with none: they are rows.
     pub(super) fn tell(&mut self, id: i64) {
+        if self.draining {
+            return;
+        }
         let Some(record) = self.outbox.pending.get(&id) else { return };
         let job: Job = match serde_json::from_str(&record.notice) {
             Ok(job) => job,
@@ -245,10 +253,16 @@ impl Core {
         let run = record.run;
         let shared = Arc::clone(&self.shared);
         let Job::Callback { which, task_id, map_index, try_number, exception } = job else {
+            if self.outbox.sent >= AT_ONCE {
+                return self.outbox.waiting.push_back(id);
+            }
             self.outbox.under_way += 1;
+            self.outbox.sent += 1;
             let busy = self.clock.busy();
             let work = async move {
-                let (later, error) = match shared.ways.tell(&job).await {
+                // Nobody who waits for the end of it waits for ever.
+                let told = AssertUnwindSafe(shared.ways.tell(&job)).catch_unwind().await;
+                let (later, error) = match told.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))) {
                     Ok(later) => (later, None),
                     Err(error) => (Vec::new(), Some(error)),
                 };
@@ -310,6 +324,9 @@ impl Core {
         self.outbox.under_way -= 1;
         let now = self.now();
         let Some(record) = self.outbox.pending.get_mut(&id) else { return };
+        if record.way != CALLBACK {
+            self.outbox.sent -= 1;
+        }
         if !later.is_empty()
             && let Ok(Job::Email { notice, .. }) = serde_json::from_str(&record.notice)
             && let Ok(text) = serde_json::to_string(&Job::Email { to: later.clone(), notice })
@@ -322,10 +339,12 @@ impl Core {
         match error {
             Some(error) if record.tries < TRIES && error.retry() != Retry::Never => {
                 let pause = match error.retry() {
-                    Retry::After(delay) => TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX),
-                    Retry::AsConfigured | Retry::Never => TimeDelta::seconds(30 << (record.tries - 1).min(7)),
+                    Retry::After(delay) => delay,
+                    Retry::AsConfigured | Retry::Never => {
+                        Duration::from_secs(30 << (record.tries - 1).min(7))
+                    }
                 };
-                record.due_at = now.checked_add_signed(pause).unwrap_or(record.due_at);
+                record.due_at = clock::later(now, pause);
                 let record = record.clone();
                 let at = record.due_at;
                 tracing::warn!(target: "coworks_biz::engine", "{way} is tried again at {}: {error}", at.to_rfc3339());
@@ -339,6 +358,9 @@ impl Core {
                 self.outbox.pending.remove(&id);
                 self.writes.push(Write::Told { id });
             }
+        }
+        if let Some(next) = self.outbox.waiting.pop_front() {
+            self.tell(next);
         }
     }
 

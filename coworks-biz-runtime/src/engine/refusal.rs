@@ -31,6 +31,12 @@ pub enum Refusal {
         /// The moment.
         date: DateTime<Utc>,
     },
+    /// No run can stand for such a moment.
+    #[error("a logical date is of the years 1 to 9999, and {date} is not")]
+    Year {
+        /// The moment.
+        date: DateTime<Utc>,
+    },
     /// There is no such run.
     #[error("there is no run `{run_id}` in the database")]
     NoRun {

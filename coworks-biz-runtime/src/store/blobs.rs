@@ -44,7 +44,7 @@ impl Blobs {
         }
         let name = name(json.as_str().as_bytes());
         let path = self.0.join(&name);
-        let written = match touch(&path) {
+        let written = match touch(&path) && holds(&path, &name) {
             // Who wrote it may have died before its name was on the disk.
             true => File::open(&self.0).and_then(|dir| dir.sync_all()),
             false => self.write(&path, &name, json.as_str()),
@@ -54,7 +54,7 @@ impl Blobs {
     }
 
     /// Where they are.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.0
     }
 
@@ -114,6 +114,11 @@ pub(super) fn name(bytes: &[u8]) -> String {
 /// Whether this is a name that [`name`] gives.
 pub(super) fn is_name(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether the file holds what its name says: one that was damaged is written anew.
+fn holds(path: &Path, name: &str) -> bool {
+    fs::read(path).is_ok_and(|bytes| self::name(&bytes) == name)
 }
 
 /// Whether the file is there. Its time tells [`super::prune`] that somebody is about to name it again.

@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod abuse;
 mod blobs;
+mod checkpoint;
 mod lock;
 mod log;
 mod place;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::blobs::{Blobs, Stored};
 pub use self::lock::{owner_lives, wait as wait_for_lock};
-pub use self::prune::{PRUNED, Pruned};
+pub use self::prune::{IN_FLIGHT, PRUNED, Pruned};
 pub use self::read::{Reader, Which};
 pub use self::record::{
     BackfillRecord, DagRecord, Deletion, EventRecord, LogRecord, NoticeRecord, RunRecord, RunType,
@@ -147,7 +148,23 @@ impl StoreError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Sqlite { source, .. } => source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
-            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                )
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the disk has failed: nobody knows what is on it.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        match self {
+            Self::Sqlite { source, .. } => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure)
+            }
+            Self::Io { .. } => !self.is_full(),
             _ => false,
         }
     }

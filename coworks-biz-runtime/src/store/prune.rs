@@ -22,16 +22,17 @@ mod tests;
 pub const PRUNED: &str = "pruned";
 
 /// A large value that somebody has stored or found again within this time may be about to be named.
-const IN_FLIGHT: Duration = Duration::from_secs(3600);
+pub const IN_FLIGHT: Duration = Duration::from_secs(3600);
 
 /// The runs that may go, where `?1` is the moment before which they must have ended.
 ///
 /// What stays of a DAG: the last run of each type, which tells the schedule where it stands, and
 /// what an unfinished run comes after, of which `depends_on_past` asks; and the run of the highest
-/// number, so that no number comes twice.
+/// number, so that no number comes twice; and a run of which somebody is still to be told.
 pub(super) const MAY_GO: &str = "
     r.end_date < ?1 AND r.state IN ('success', 'failed')
     AND r.id < (SELECT max(id) FROM dag_run)
+    AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.run = r.id)
     AND EXISTS (SELECT 1 FROM dag_run l WHERE l.dag_id = r.dag_id AND l.run_type = r.run_type
                 AND l.logical_date > r.logical_date)
     AND NOT (SELECT l.end_date IS NULL FROM dag_run l
@@ -72,6 +73,7 @@ impl Writer {
             remove(&transaction, from..before.timestamp_micros(), at_most as u64, &mut pruned)
                 .map_err(wrap)?;
         transaction.commit().map_err(wrap)?;
+        self.checkpoint()?;
         self.pruned = last.filter(|_| pruned.more);
         if freed.is_empty() {
             return Ok(pruned);
@@ -88,6 +90,39 @@ impl Writer {
             }
         }
         Ok(pruned)
+    }
+
+    /// Removes the files of large values that no row names, and that nobody has stored or found again for a while:
+    /// what was cleared, replaced, or never named. So many are looked at; where there are more, call it again.
+    pub fn sweep_idle(&mut self, at_most: usize) -> Result<bool, StoreError> {
+        let blobs = self.blobs();
+        let fault = |source| StoreError::Io { path: blobs.dir().to_owned(), source };
+        let wrap = |source| StoreError::of(&self.path, source);
+        let mut left = match self.suspects.take() {
+            Some(left) => left,
+            None => files(blobs.dir()).map_err(fault)?.into_iter().filter(|file| !file.contains('.')).collect(),
+        };
+        let some = left.split_off(left.len().saturating_sub(at_most));
+        let tables = of_runs(&self.connection).map_err(wrap)?;
+        let mut freed = Vec::new();
+        for name in some {
+            let is_idle = match is_idle(&blobs.dir().join(&name)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                is_idle => is_idle.map_err(fault)?,
+            };
+            if is_idle && !is_named(&self.connection, &tables, &name).map_err(wrap)? {
+                freed.push(name);
+            }
+        }
+        if !freed.is_empty() {
+            self.sync()?;
+        }
+        for name in freed {
+            blobs.remove(&name).map_err(fault)?;
+        }
+        let more = !left.is_empty();
+        self.suspects = Some(left).filter(|_| more);
+        Ok(more)
     }
 
     /// Removes the files of large values that no row names. Only for who runs no task: what a task

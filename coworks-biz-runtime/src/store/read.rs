@@ -200,7 +200,11 @@ impl Reader {
     ) -> Result<Option<Json>, StoreError> {
         let (None, Some(name)) = (&inline, &blob) else { return self.blobs.load(inline, blob).map(Some) };
         let mut loaded = self.blobs.load(None, blob.clone());
-        while loaded.is_err() {
+        // Nobody does that again and again, and others commit all the time.
+        for _ in 0..LOOKS {
+            if loaded.is_ok() {
+                break;
+            }
             let before = self.commits()?;
             loaded = self.blobs.load(None, blob.clone());
             let sql = "SELECT 1 FROM xcom WHERE run = ? AND blob = ? LIMIT 1";
@@ -234,6 +238,9 @@ const MOST_ITEMS: i32 = (LARGEST / 2) as i32;
 
 /// As many are taken to be there without a look.
 const MANY: u32 = 1000;
+
+/// How often it is looked whether a value that is not there was removed and stored again meanwhile.
+const LOOKS: u32 = 3;
 
 /// Moments beyond are none that anybody has stored, and nothing can be reckoned with them.
 const LAST_YEAR: i32 = 200_000;

@@ -675,3 +675,39 @@ fn a_commit_asks_the_system_to_sync_what_its_durability_says() {
         assert_eq!(writer.synced(), file.len(), "nothing has come there since");
     }
 }
+
+#[test]
+fn a_large_value_that_is_damaged_is_told_to_be_however_much_is_written_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let mut writer = open(&path).unwrap();
+    let large = Json::encode(&"x".repeat(100_000)).unwrap();
+    let value = writer.blobs().store(&large).unwrap();
+    let Stored::Blob(name) = &value else { panic!("it is large") };
+    let file = writer.blobs().dir().join(name);
+    let xcom = Write::XCom {
+        run: 1,
+        task_id: "a".into(),
+        map_index: -1,
+        key: RETURN_VALUE.into(),
+        value: value.clone(),
+    };
+    writer.commit(&[Write::RunMade(run(1, 5)), xcom]).unwrap();
+    std::fs::write(&file, "y".repeat(100_002)).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| {
+            let _done = Done(&done);
+            Reader::open(&path).and_then(|reader| reader.xcom(1, "a", -1, RETURN_VALUE))
+        });
+        let again = Write::Task { record: task(1, State::Success), at: at(10) };
+        while !done.load(Ordering::Relaxed) {
+            writer.commit(std::slice::from_ref(&again)).unwrap();
+        }
+        assert!(matches!(read.join().unwrap(), Err(StoreError::Damaged { .. })));
+    });
+    // Whoever puts out the same again mends it.
+    assert_eq!(writer.blobs().store(&large).unwrap(), value);
+    let read = Reader::open(&path).unwrap().xcom(1, "a", -1, RETURN_VALUE);
+    assert_eq!(read.unwrap(), Some(large));
+}

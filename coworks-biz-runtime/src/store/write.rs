@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, params};
 
+use super::checkpoint::Checkpoint;
 use super::lock::{Lock, beside};
 use super::place::Place;
 use super::rows::{EVENTS_OF_RUN, Numbers, Rows};
@@ -14,9 +15,6 @@ use super::{
     Write, read, schema, upkeep,
 };
 use crate::config::Durability;
-
-/// Pages of the write-ahead log before they are brought into the file: 16 MiB.
-const CHECKPOINT: i64 = 4096;
 
 /// Owns the database: the only one that writes it, by a lock that it holds.
 #[derive(Debug)]
@@ -29,8 +27,11 @@ pub struct Writer {
     engine_id: String,
     durability: Durability,
     numbers: Numbers,
+    checkpoint: Checkpoint,
     /// The end of the last run that was removed, where more are to be.
     pub(super) pruned: Option<i64>,
+    /// The files of large values that are still to be looked at.
+    pub(super) suspects: Option<Vec<String>>,
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
     place: Place,
@@ -68,12 +69,12 @@ impl Writer {
         // NORMAL syncs at checkpoints; `commit` itself syncs the log as the durability says. It does
         // so by `fdatasync`: SQLite's own sync of each commit would also write the times of the file.
         connection
-            .execute_batch(&format!(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-                 PRAGMA wal_autocheckpoint = {CHECKPOINT}; PRAGMA temp_store = MEMORY;
-                 PRAGMA cache_size = -16384; PRAGMA busy_timeout = 5000;"
-            ))
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
+                 PRAGMA cache_size = -16384; PRAGMA busy_timeout = 5000;",
+            )
             .map_err(wrap)?;
+        let checkpoint = Checkpoint::of(&mut connection).map_err(wrap)?;
         connection.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut connection, path)?;
         let engine_id = engine_id(&connection).map_err(wrap)?;
@@ -91,7 +92,9 @@ impl Writer {
             engine_id,
             durability,
             numbers: Numbers::default(),
+            checkpoint,
             pruned: None,
+            suspects: None,
             log,
             place: Place::of(path)?,
             #[cfg(test)]
@@ -125,7 +128,7 @@ impl Writer {
 
     /// Has another file synced. The one that was is given back.
     #[cfg(test)]
-    pub(super) fn sync_instead(&mut self, file: File) -> File {
+    pub(crate) fn sync_instead(&mut self, file: File) -> File {
         std::mem::replace(&mut self.log, file)
     }
 
@@ -140,12 +143,19 @@ impl Writer {
     /// The same, and does something else just before it waits for the disk, where it does.
     pub fn commit_and(&mut self, writes: &[Write], meanwhile: impl FnOnce()) -> Result<(), StoreError> {
         let wrap = StoreError::of;
-        // A run that is acknowledged must be found again.
-        if writes.iter().any(|write| matches!(write, Write::RunMade(_))) {
+        // A run that is acknowledged, or told to have ended, must be found again.
+        let is_told = |write: &Write| match write {
+            Write::RunMade(_) => true,
+            Write::Run { record, .. } => record.state.is_final(),
+            _ => false,
+        };
+        if writes.iter().any(is_told) {
             self.stays()?;
         }
         if let Err(source) = self.transact(writes) {
             self.numbers.forget();
+            // Where another process has taken its place, that is what is wrong.
+            self.stays()?;
             return Err(wrap(&self.path, source));
         }
         self.numbers.keep();
@@ -153,7 +163,12 @@ impl Writer {
             meanwhile();
             self.sync()?;
         }
-        Ok(())
+        self.checkpoint()
+    }
+
+    /// Brings the log into the file, where it is long enough.
+    pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
+        self.checkpoint.when_due(&self.connection).map_err(|source| self.wrap(source))
     }
 
     /// An error where the files were moved, deleted or replaced: what is written to them now is lost.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::attempt::{Attempt, Awaited, Outcome, Resume, Side, Wait};
 use super::upstream::inputs;
 use super::{Context, Member};
+use crate::clock::later;
 use crate::error::{Error, Result};
 use crate::tech::{
     Answer, Arguments, Asked, AsyncCall, Body, Client, Found, Look, Unread, Wanted, read_envelope,
@@ -167,7 +168,7 @@ impl Group<'_> {
     }
 
     fn defer(&self, object: Object) -> Outcome {
-        let until = self.attempt.started + self.call.timeout;
+        let until = later(self.attempt.started, self.call.timeout);
         tracing::debug!("waits for {object}");
         Outcome {
             wait: Some(Wait { what: Awaited::Object(object), until: Some(until) }),

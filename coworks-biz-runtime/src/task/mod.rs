@@ -32,6 +32,7 @@ pub use self::function::{Runner, Work, finish, finish_as, finish_blocking, finis
 pub use self::log::{Capture, log_line};
 pub use self::needs::Missing;
 pub use self::perform::attempt;
+pub(crate) use self::perform::panicked;
 pub use self::shape::{
     Callee, Choice, Items, Takes, item_of, items, list_of, maybe_of, output_of, takes, value, value_of,
 };

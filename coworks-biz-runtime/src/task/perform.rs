@@ -242,13 +242,17 @@ fn storable(secrets: &Secrets, key: impl Display, value: &Json) -> Result<()> {
             LARGEST >> 20
         )));
     }
+    let key = key.to_string();
+    if secrets.scrub(&key) != key {
+        return Err(Error::fatal("the name of what it has pushed holds a secret, and would be stored"));
+    }
     match secrets.find_in(value) {
         Some(path) => Err(Error::fatal(format!("`{key}` holds a secret at {path}, and would be stored"))),
         None => Ok(()),
     }
 }
 
-pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

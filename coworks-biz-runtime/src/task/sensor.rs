@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::attempt::{Attempt, Awaited, Outcome, Wait};
-use crate::clock::Clock;
+use crate::clock::{Clock, later};
 use crate::error::{Error, Result, Retry};
 use crate::tech::{Answer, Arguments, Client, SensorCall};
 use crate::value::{self, Json, Type};
@@ -106,7 +106,7 @@ fn next(
 
 /// When it has had its time.
 fn end(sensor: &SensorCall, started: DateTime<Utc>) -> DateTime<Utc> {
-    started.checked_add_signed(delta(sensor.timeout)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    later(started, sensor.timeout)
 }
 
 fn delta(duration: std::time::Duration) -> TimeDelta {

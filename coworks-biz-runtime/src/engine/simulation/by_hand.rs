@@ -16,7 +16,7 @@ use crate::engine::message::Message;
 use crate::engine::{EngineError, Mode, Order, RunHandle, RunName, Trigger};
 use crate::error::Retry;
 use crate::run::RunState;
-use crate::store::Which;
+use crate::store::{IN_FLIGHT, Stored, Which};
 use crate::task::{Body, Definition, End, Member};
 use crate::value::Json;
 
@@ -220,4 +220,20 @@ fn a_key_that_comes_again_with_a_retry_is_answered_with_the_run_as_it_goes_on() 
     calls.is_answered(1);
     calls.ends(1, "x.read", value());
     assert_eq!(*again.ended.borrow(), Some(RunState::Success));
+}
+
+#[test]
+#[cfg(unix)]
+fn nobody_goes_on_where_what_was_removed_may_not_be_gone_from_the_disk() {
+    let mut calls = ByHand::call(false);
+    let Process { core, .. } = calls.process.as_mut().unwrap();
+    let blobs = core.writer.blobs();
+    let Stored::Blob(name) = blobs.store(&Json::encode(&"x".repeat(100_000)).unwrap()).unwrap() else {
+        panic!("it is large")
+    };
+    let file = std::fs::File::options().append(true).open(blobs.dir().join(name)).unwrap();
+    file.set_modified(std::time::SystemTime::now() - 2 * IN_FLIGHT).unwrap();
+    core.writer.sync_instead(std::fs::File::open("/dev/null").unwrap());
+    let error = core.prune().unwrap_err().to_string();
+    assert!(error.contains("may not be on the disk"), "{error}");
 }

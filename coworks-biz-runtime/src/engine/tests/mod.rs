@@ -10,6 +10,7 @@ mod services;
 mod shapes;
 mod slots;
 mod upkeep;
+mod webhooks;
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -231,4 +232,35 @@ async fn every_interruption_is_recorded_before_any_body_runs_again() {
     assert_eq!(recorded(), [&[("running", 2)][..], &rest].concat());
     GATE.add_permits(5);
     assert_eq!(run.ended().await.unwrap(), RunState::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_moment_is_so_far_that_a_database_cannot_be_read_for_it() {
+    fn never_again(_: &Context) -> Result<Work> {
+        Ok(finish(async { Err::<(), _>(Error::msg("not for ages").retry_after(Duration::MAX)) }))
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), 1);
+    let options = Box::leak(Box::new(crate::dag::Options { retries: 1, ..crate::dag::Options::DEFAULT }));
+    let task = Task { task_id: "a", options, ..Task::FUNCTION };
+    let definition = define("patient", [(task, Body::Function(never_again))]);
+    let engine = Engine::start(&config, &[definition], Mode::OneRun).unwrap();
+    for year in [-262_143, 0, 10_000, 250_000] {
+        let date = chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or(chrono::NaiveDate::MIN);
+        let logical_date = Some(date.and_time(chrono::NaiveTime::MIN).and_utc());
+        let refused =
+            engine.trigger(definition, Trigger { logical_date, ..Trigger::default() }).await.unwrap_err();
+        assert!(matches!(refused, EngineError::Refused(Refusal::Year { .. })), "{year}: {refused}");
+    }
+    let run = engine.trigger(definition, Trigger::default()).await.unwrap().run;
+    let waits = async || {
+        let task = Reader::open(&config.db).unwrap().tasks(run.number).ok()?.pop()?;
+        (task.state == Some(crate::run::State::UpForRetry)).then_some(task)
+    };
+    let task = until(waits).await;
+    assert_eq!(task.due_at, Some(crate::clock::LAST));
+    drop(engine);
+    let engine = Engine::start(&config, &[definition], Mode::OneRun).unwrap();
+    let name = RunName { dag_id: None, run_id: run.run_id.to_string() };
+    engine.order(Order::Cancel { run: name }).await.unwrap();
 }

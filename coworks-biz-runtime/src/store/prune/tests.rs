@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use rusqlite::StatementStatus;
 
 use super::super::tests::{at, open, run, task};
-use super::super::{LogRecord, RunRecord, RunType, Stored, Write, upkeep};
+use super::super::{LogRecord, NoticeRecord, RunRecord, RunType, Stored, Write, upkeep};
 use super::*;
 use crate::run::{RunState, State};
 use crate::value::Json;
@@ -315,4 +315,73 @@ fn no_table_is_walked_for_the_rows_of_one_run() {
             .collect();
         assert!(plan.iter().any(|step| step.starts_with("SEARCH")), "{name}: {plan:?}");
     }
+}
+
+#[test]
+fn a_run_of_which_somebody_is_still_to_be_told_stays() {
+    let World { _dir, path, mut writer } = world();
+    let notice = NoticeRecord {
+        id: 7,
+        run: 1,
+        way: "webhook".into(),
+        notice: "{}".into(),
+        tries: 1,
+        due_at: at(5 * OLD),
+    };
+    writer.commit(&with_rows(ended(1, 10), &small())).unwrap();
+    writer.commit(&with_rows(ended(2, 20), &small())).unwrap();
+    writer.commit(&[Write::Notice(notice)]).unwrap();
+    assert_eq!(writer.prune(at(OLD), 1_000).unwrap(), Pruned::default());
+    assert_eq!(upkeep::prunable(&path, at(OLD)).unwrap(), Pruned::default());
+    writer.commit(&[Write::Told { id: 7 }]).unwrap();
+    assert_eq!(writer.prune(at(OLD), 1_000).unwrap().runs, 1);
+}
+
+#[test]
+fn what_nobody_names_any_more_is_swept_while_others_are_stored() {
+    let World { _dir, path: _, mut writer } = world();
+    let blobs = writer.blobs();
+    let store = |text: &str| {
+        let stored = blobs.store(&Json::encode(&text.repeat(100_000)).unwrap()).unwrap();
+        let Stored::Blob(name) = &stored else { panic!("it is large") };
+        (blobs.dir().join(name), stored)
+    };
+    let [(named, value), (forgotten, old), (young, _), (never, _)] = ["a", "b", "c", "d"].map(store);
+    writer.commit(&with_rows(ended(1, 10), &value)).unwrap();
+    writer.commit(&with_rows(ended(2, 20), &old)).unwrap();
+    writer.commit(&[Write::Forget { run: 2, task_id: "a".into(), map_index: None }]).unwrap();
+    [&named, &forgotten, &never].into_iter().for_each(|file| age(file));
+    std::fs::write(blobs.dir().join("notes.txt"), "").unwrap();
+    let mut pieces = 1;
+    while writer.sweep_idle(1).unwrap() {
+        pieces += 1;
+    }
+    assert_eq!(pieces, 4);
+    let left = [&named, &forgotten, &young, &never].map(|file| file.exists());
+    assert_eq!(left, [true, false, true, false]);
+    assert!(blobs.dir().join("notes.txt").exists());
+    age(&young);
+    assert!(!writer.sweep_idle(10).unwrap());
+    assert!(!young.exists() && named.exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn no_file_goes_before_it_is_on_the_disk_that_nobody_names_it() {
+    let World { _dir, path: _, mut writer } = world();
+    let blobs = writer.blobs();
+    let value = blobs.store(&Json::encode(&"x".repeat(100_000)).unwrap()).unwrap();
+    let Stored::Blob(name) = &value else { panic!("{value:?}") };
+    let file = blobs.dir().join(name);
+    age(&file);
+    writer.commit(&with_rows(ended(1, 10), &value)).unwrap();
+    writer.commit(&with_rows(ended(2, 20), &small())).unwrap();
+    // That cannot be synced.
+    let log = writer.sync_instead(File::open("/dev/null").unwrap());
+    let pruned = writer.prune(at(OLD), 1_000).unwrap_err();
+    assert!(pruned.is_of_disk(), "{pruned}");
+    let swept = writer.sweep_idle(10).unwrap_err();
+    assert!(swept.is_of_disk() && file.exists(), "{swept}");
+    writer.sync_instead(log);
+    assert!(!writer.sweep_idle(10).unwrap() && !file.exists());
 }
