@@ -145,6 +145,26 @@ async fn a_secret_that_a_service_says_again_is_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_in_a_conf_is_refused_by_who_has_never_used_it() {
+    let world = World::new(fine()).await;
+    let (conf, key) = (order(TOKEN).to_string(), format!("for {TOKEN}"));
+    let fine = order("A").to_string();
+    let with_key = ["--conf", &fine, "--idempotency-key", &key];
+    for given in [&["--conf", &conf][..], &with_key] {
+        let refused = world.run(&[&["trigger", "arguments"], given].concat()).await;
+        assert_eq!(refused.code(), 5, "{refused:?}");
+        let sentence = if given.len() > 2 {
+            "the idempotency key holds a secret"
+        } else {
+            "it holds a secret at $.name"
+        };
+        assert!(refused.stderr.contains(sentence) && !refused.stderr.contains(TOKEN), "{refused:?}");
+    }
+    let database = std::fs::read(world.path(".coworks-biz/biz.db")).unwrap();
+    assert!(!String::from_utf8_lossy(&database).contains(TOKEN), "the database has it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transformer_makes_the_query_of_a_get_and_the_json_of_others() {
     let found = |Query(query): Query<Vec<(String, String)>>| async move { Json(json!(query)) };
     let made =

@@ -81,7 +81,9 @@ impl Core {
             let mut alarms = std::mem::take(&mut self.alarms);
             alarms.retain(|Reverse((_, alarm))| match alarm {
                 Alarm::Run(run, until) => self.runs.get(run).and_then(Live::times_out) == Some(*until),
-                Alarm::Task(run, key, due) => self.runs.get(run).and_then(|live| live.due_at(*key)) == Some(*due),
+                Alarm::Task(run, key, due) => {
+                    self.runs.get(run).and_then(|live| live.due_at(*key)) == Some(*due)
+                }
                 _ => true,
             });
             self.awake = alarms.len();

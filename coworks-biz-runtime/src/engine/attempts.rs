@@ -8,7 +8,7 @@ use super::core::{BATCH, Core};
 use super::effects::Effect;
 use super::host::{RunHost, Shared};
 use super::live::Live;
-use super::message::Ended;
+use super::message::{Ended, Message};
 use super::outlook::outlook;
 use crate::dag::Kind;
 use crate::run::{Ending, Event, Key, State};
@@ -141,7 +141,8 @@ impl Core {
 /// The values of an end as the database takes them: XComs, and the items of a list.
 pub(super) type Values = (Vec<(Cow<'static, str>, Stored)>, Vec<Stored>);
 
-/// Brings large values to disk before the rows that name them. Where that fails, so does the attempt.
+/// Brings large values to disk before the rows that name them. Where that fails the engine stops: it is no failure of
+/// the task, and no try of it.
 pub(super) async fn store(shared: &Arc<Shared>, end: &mut End) -> Values {
     let (xcoms, items) = (std::mem::take(&mut end.xcoms), std::mem::take(&mut end.items));
     let large = xcoms.iter().map(|(_, json)| json).chain(&items).any(Blobs::is_large);
@@ -155,11 +156,18 @@ pub(super) async fn store(shared: &Arc<Shared>, end: &mut End) -> Values {
         true => tokio::task::spawn_blocking(save).await.map_err(|e| e.to_string()),
         false => Ok(save()),
     };
-    stored.and_then(|stored| stored.map_err(|e| e.to_string())).unwrap_or_else(|error| {
-        let log = std::mem::take(&mut end.log);
-        *end = End { log, ..End::failed(format!("the output cannot be stored: {error}")) };
-        Values::default()
-    })
+    match stored {
+        Ok(Ok(values)) => values,
+        Ok(Err(error)) => {
+            shared.tell(Message::Broken(error));
+            std::future::pending().await
+        }
+        Err(error) => {
+            let log = std::mem::take(&mut end.log);
+            *end = End { log, ..End::failed(format!("the output cannot be stored: {error}")) };
+            Values::default()
+        }
+    }
 }
 
 /// Stores a value; where the disk is full, once there is room.

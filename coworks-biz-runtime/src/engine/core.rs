@@ -443,6 +443,10 @@ impl Core {
                 self.writer.stays()?;
                 let _ = reply.send(());
             }
+            Message::Broken(error) => {
+                self.writer.stays()?;
+                return Err(error);
+            }
             Message::Swept { done } => self.swept(done),
             Message::Closed { service, until } => self.leave_alone(&service, until),
             Message::Told { id, later, error } => self.told(id, later, error),

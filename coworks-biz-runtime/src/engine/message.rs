@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Answer, EngineError, Order, RunHandle, Trigger};
 use crate::error::Error;
 use crate::run::Key;
-use crate::store::{Deletion, LogRecord, Stored, WaitsFor};
+use crate::store::{Deletion, LogRecord, StoreError, Stored, WaitsFor};
 use crate::task::{Definition, End, Resume};
 use crate::value::Json;
 
@@ -55,6 +55,8 @@ pub(super) enum Message {
     Look {
         reply: oneshot::Sender<()>,
     },
+    /// What a task has put out cannot be stored.
+    Broken(StoreError),
     /// A service wants to be left alone.
     Closed {
         service: String,

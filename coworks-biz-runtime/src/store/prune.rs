@@ -100,7 +100,9 @@ impl Writer {
         let wrap = |source| StoreError::of(&self.path, source);
         let mut left = match self.suspects.take() {
             Some(left) => left,
-            None => files(blobs.dir()).map_err(fault)?.into_iter().filter(|file| !file.contains('.')).collect(),
+            None => {
+                files(blobs.dir()).map_err(fault)?.into_iter().filter(|file| !file.contains('.')).collect()
+            }
         };
         let some = left.split_off(left.len().saturating_sub(at_most));
         let tables = of_runs(&self.connection).map_err(wrap)?;

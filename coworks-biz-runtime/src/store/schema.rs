@@ -27,8 +27,7 @@ const MIGRATIONS: &[&str] = &[
 /// meanwhile leaves none, and not a part of one, which would have to be refused.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let draft = beside(path, ".new");
-    let (wrap, io) =
-        (|source| StoreError::of(path, source), |source| StoreError::io(path, &draft, source));
+    let (wrap, io) = (|source| StoreError::of(path, source), |source| StoreError::io(path, &draft, source));
     for left in ["", "-wal", "-shm"] {
         match std::fs::remove_file(beside(&draft, left)) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(io(e)),

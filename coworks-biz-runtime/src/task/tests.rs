@@ -405,3 +405,16 @@ async fn a_thread_does_not_outlast_its_timeout_and_is_never_beside_another_of_it
     assert_eq!(next.await.unwrap().error, None);
     assert_eq!(*BEGUN.lock().unwrap(), ["begins", "ends", "begins", "ends"]);
 }
+
+#[tokio::test]
+async fn a_name_that_holds_a_secret_is_not_stored() {
+    let runner: Runner = |context| {
+        let context = context.clone();
+        Ok(finish(async move { context.xcom_push("a very-secret name", &1).await }))
+    };
+    let attempt = first(Task { task_id: "work", ..Task::FUNCTION }, Body::Function(runner), &[]);
+    let end = Fake::new().attempt(&attempt).await;
+    assert_eq!(end.xcoms, []);
+    let told = "the name of what it has pushed holds a secret, and would be stored";
+    assert_eq!(end.error.as_deref(), Some(told));
+}

@@ -4,6 +4,7 @@
 // DISK_UNDER     the folder, as an absolute path without links
 // DISK_RECORD    where it is written down, behind what is there: `record.rs` reads it
 // DISK_AT        the number of the call that it comes to, from 1; calls that change nothing are not counted
+// DISK_ON        set: only syncs of this file are counted
 // DISK_FAILS     with which error number it fails
 // DISK_FAILS_FOR how many in a row do, of that call's kind; 1 where it is not given
 // DISK_DIES      set: the process is killed in its place
@@ -31,6 +32,7 @@ static int record = -1, fails, dies;
 static long at, fails_for = 1, count;
 // What failed first: `s` a sync, `w` anything else.
 static char failing;
+static const char *on;
 
 __attribute__((constructor)) static void begin(void) {
     const char *folder = getenv("DISK_UNDER"), *path = getenv("DISK_RECORD");
@@ -44,6 +46,7 @@ __attribute__((constructor)) static void begin(void) {
     if (getenv("DISK_FAILS")) fails = atoi(getenv("DISK_FAILS"));
     if (getenv("DISK_FAILS_FOR")) fails_for = atol(getenv("DISK_FAILS_FOR"));
     dies = getenv("DISK_DIES") != NULL;
+    on = getenv("DISK_ON");
 }
 
 // Who ends takes its threads with it, also out of the middle of a line.
@@ -104,7 +107,8 @@ __attribute__((format(printf, 1, 2))) static void noted(const char *format, ...)
 }
 
 // Whether this call fails; `errno` says how.
-static int fails_now(char kind) {
+static int fails_now(char kind, const char *path) {
+    if (on && (kind != 's' || strcmp(path, on))) return 0;
     count++;
     if (!at || count < at) return 0;
     if (dies && count == at) syscall(SYS_kill, getpid(), SIGKILL);
@@ -126,9 +130,9 @@ static int fails_now(char kind) {
         return done; \
     } while (0)
 
-static void written(int fd, off_t from, const void *bytes, size_t length) {
-    char line[100];
-    snprintf(line, sizeof line, "write %lu %lld %zu\n", inode(fd), (long long)from, length);
+static void written(int fd, const char *path, off_t from, const void *bytes, size_t length) {
+    char line[PATH_MAX + 100];
+    snprintf(line, sizeof line, "write %lu %lld %zu %s\n", inode(fd), (long long)from, length, path);
     note(line, &(struct iovec){(void *)bytes, length}, 1);
 }
 
@@ -156,9 +160,9 @@ ssize_t write(int fd, const void *bytes, size_t length) {
     TURN;
     ssize_t result;
     if (is_under(path)) {
-        if (fails_now('w')) DONE(-1);
+        if (fails_now('w', path)) DONE(-1);
         result = syscall(SYS_write, fd, bytes, length);
-        if (result > 0) written(fd, lseek(fd, 0, SEEK_CUR) - result, bytes, result);
+        if (result > 0) written(fd, path, lseek(fd, 0, SEEK_CUR) - result, bytes, result);
     } else {
         result = syscall(SYS_write, fd, bytes, length);
         if (is_said(fd, path)) said(&(struct iovec){(void *)bytes, length}, 1, result);
@@ -170,9 +174,9 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t from) {
     char path[PATH_MAX];
     if (record < 0 || !where(fd, path) || !is_under(path)) return syscall(SYS_pwrite64, fd, bytes, length, from);
     TURN;
-    if (fails_now('w')) DONE(-1);
+    if (fails_now('w', path)) DONE(-1);
     ssize_t result = syscall(SYS_pwrite64, fd, bytes, length, from);
-    if (result > 0) written(fd, from, bytes, result);
+    if (result > 0) written(fd, path, from, bytes, result);
     DONE(result);
 }
 
@@ -199,13 +203,13 @@ static int sync_(int fd, long call) {
     TURN;
     struct stat found;
     int is_folder = !fstat(fd, &found) && S_ISDIR(found.st_mode);
-    int result = fails_now('s') ? -1 : (int)syscall(call, fd);
+    int result = fails_now('s', path) ? -1 : (int)syscall(call, fd);
     // After one that has failed nobody knows what is on the disk.
     const char *what = result ? "unsure" : "sync";
     if (is_folder) {
         noted("%s_folder %s\n", what, path);
     } else {
-        noted("%s %lu\n", what, (unsigned long)found.st_ino);
+        noted("%s %lu %s\n", what, (unsigned long)found.st_ino, path);
     }
     DONE(result);
 }
@@ -217,9 +221,9 @@ int ftruncate64(int fd, off64_t length) {
     char path[PATH_MAX];
     if (record < 0 || !where(fd, path) || !is_under(path)) return syscall(SYS_ftruncate, fd, length);
     TURN;
-    if (fails_now('w')) DONE(-1);
+    if (fails_now('w', path)) DONE(-1);
     int result = syscall(SYS_ftruncate, fd, length);
-    if (!result) noted("cut %lu %lld\n", inode(fd), (long long)length);
+    if (!result) noted("cut %lu %lld %s\n", inode(fd), (long long)length, path);
     DONE(result);
 }
 
@@ -230,10 +234,10 @@ static int opens(int folder, const char *name, int flags, mode_t mode) {
     TURN;
     struct stat before;
     int was_there = !stat(path, &before);
-    if ((!was_there || flags & O_TRUNC) && fails_now('w')) DONE(-1);
+    if ((!was_there || flags & O_TRUNC) && fails_now('w', path)) DONE(-1);
     int fd = syscall(SYS_openat, folder, name, flags, mode);
     if (fd >= 0 && !was_there) noted("make %lu %s\n", inode(fd), path);
-    if (fd >= 0 && was_there && flags & O_TRUNC) noted("cut %lu 0\n", inode(fd));
+    if (fd >= 0 && was_there && flags & O_TRUNC) noted("cut %lu 0 %s\n", inode(fd), path);
     DONE(fd);
 }
 
@@ -264,7 +268,7 @@ int mkdir(const char *name, mode_t mode) {
     if (record < 0 || !whole(AT_FDCWD, name, path) || !is_under(path)) return syscall(SYS_mkdirat, AT_FDCWD, name, mode);
     TURN;
     struct stat before;
-    if (stat(path, &before) && fails_now('w')) DONE(-1);
+    if (stat(path, &before) && fails_now('w', path)) DONE(-1);
     int result = syscall(SYS_mkdirat, AT_FDCWD, name, mode);
     if (!result) noted("make_folder %s\n", path);
     DONE(result);
@@ -275,7 +279,7 @@ int rename(const char *from, const char *to) {
     if (record < 0 || !whole(AT_FDCWD, from, old) || !whole(AT_FDCWD, to, new) || !is_under(old))
         return syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
     TURN;
-    if (fails_now('w')) DONE(-1);
+    if (fails_now('w', old)) DONE(-1);
     int result = syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
     if (!result) noted("rename %s\n%s\n", old, new);
     DONE(result);
@@ -286,7 +290,7 @@ static int removes(int folder, const char *name, int flags) {
     if (record < 0 || !whole(folder, name, path) || !is_under(path)) return syscall(SYS_unlinkat, folder, name, flags);
     TURN;
     struct stat before;
-    if (!lstat(path, &before) && fails_now('w')) DONE(-1);
+    if (!lstat(path, &before) && fails_now('w', path)) DONE(-1);
     int result = syscall(SYS_unlinkat, folder, name, flags);
     if (!result) noted("remove %s\n", path);
     DONE(result);

@@ -44,6 +44,8 @@ enum Fault {
     Error(u64, i32, u64),
     /// The process is killed in its place.
     Death(u64),
+    /// No sync of the database file itself succeeds.
+    Checkpoints,
 }
 
 /// Who wants what: a biz, and its conf.
@@ -100,6 +102,10 @@ impl Machine {
                 command.env("DISK_AT", at.to_string()).env("DISK_FAILS", error.to_string());
                 command.env("DISK_FAILS_FOR", times.to_string());
             }
+            Some(Fault::Checkpoints) => {
+                command.env("DISK_AT", "1").env("DISK_FAILS", "5").env("DISK_FAILS_FOR", "1000000");
+                command.env("DISK_ON", self.folder().join("biz.db"));
+            }
             Some(Fault::Death(at)) => drop(command.env("DISK_AT", at.to_string()).env("DISK_DIES", "yes")),
         }
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -121,7 +127,7 @@ impl Machine {
         let socket = self.folder().join("biz.db.sock");
         // Of one that was killed.
         let _ = std::fs::remove_file(&socket);
-        let mut serving = Running::spawn(&mut self.command(&["serve"], fault));
+        let mut serving = Running::spawn(&mut self.command(&["--quiet", "serve"], fault));
         until("it serves, or has ended", || socket.exists() || serving.over().is_some()).await;
         let begin = Instant::now();
         for (at, (biz, conf)) in wanted.iter().enumerate() {
@@ -220,7 +226,11 @@ impl Said {
         let look = Look(Connection::open(database).unwrap());
         let told = |sql: &str, run: &String| look.number(sql, [run]);
         for run in &self.runs {
-            assert_eq!(told("SELECT count(*) FROM dag_run WHERE run_id = ?", run), 1, "{what}: {run} is lost");
+            assert_eq!(
+                told("SELECT count(*) FROM dag_run WHERE run_id = ?", run),
+                1,
+                "{what}: {run} is lost"
+            );
         }
         for run in self.ended.iter().filter(|_| durability != "relaxed") {
             let sql = "SELECT count(*) FROM dag_run WHERE run_id = ? AND state = 'success'";
@@ -256,7 +266,8 @@ async fn cuts(machine: &Machine, runs: Vec<String>, cuts: u64, seed: u64, what: 
             }
         }
         at = moment;
-        let what = format!("{}, {what}, seed {seed}, the power goes behind call {moment}", machine.durability);
+        let what =
+            format!("{}, {what}, seed {seed}, the power goes behind call {moment}", machine.durability);
         let after = machine.after();
         disk.lose_power(&mut chance, &machine.folder(), &after.folder());
         let database = after.folder().join("biz.db");
@@ -306,7 +317,7 @@ async fn is_survived(fault: Fault, cut: u64, seed: u64) {
         (Fault::Death(_), None) => {}
         // Where that was not needed for anything, or room was waited for.
         (_, Some(0)) => {}
-        (Fault::Error(..), Some(3)) if first.stderr.contains("error: ") => {}
+        (Fault::Error(..) | Fault::Checkpoints, Some(3)) if first.stderr.contains("error: ") => {}
         _ => panic!("{what}, seed {seed}: {first:?}"),
     }
     let next = machine.serve(&wanted, &mut told, None).await;
@@ -320,7 +331,9 @@ async fn is_survived(fault: Fault, cut: u64, seed: u64) {
 /// Of so many calls some: all those whose number leaves this rest.
 async fn faults_are_survived(each: impl Fn(u64) -> Fault, step: u64, cut: u64) {
     let (machine, seed) = (Machine::new("step").await, seed());
-    let ended = machine.serve(&wanted(&[("storm_chain", 0), ("storm_bulk", 70_000)]), &mut BTreeMap::new(), None).await;
+    let ended = machine
+        .serve(&wanted(&[("storm_chain", 0), ("storm_bulk", 70_000)]), &mut BTreeMap::new(), None)
+        .await;
     assert_eq!(ended.code(), 0, "{ended:?}");
     let most = changes(&machine.events());
     for at in (1 + seed % step..=most).step_by(step as usize) {
@@ -353,6 +366,31 @@ async fn a_disk_that_is_full_for_a_while_is_survived() {
     faults_are_survived(|at| Fault::Error(at, 28, 3), 60, 0).await;
 }
 
+/// SQLite itself would go on, and one day take its log for brought into the file that is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_bring_the_log_into_the_file_stops() {
+    let machine = Machine::new("run").await;
+    let mut serve = machine.command(&["--quiet", "serve"], Some(Fault::Checkpoints));
+    let mut serving = Running::spawn(&mut serve);
+    until("it serves", || machine.folder().join("biz.db.sock").exists()).await;
+    // A run has a log of a megabyte, and the log of the database comes into the file when it has sixteen.
+    let mut told = 0;
+    let begin = Instant::now();
+    while serving.over().is_none() {
+        assert!(begin.elapsed() < PATIENCE, "after {told} runs it has not stopped");
+        told += u64::from(machine.run(&["trigger", "noisy", "--conf", "9000"]).await.code() == 0);
+    }
+    let ended = serving.ended().await;
+    assert_eq!(ended.code(), 3, "{ended:?}");
+    assert!(ended.stderr.contains("error: ") && ended.stderr.contains("disk I/O error"), "{ended:?}");
+    let next = machine.serve(&[], &mut BTreeMap::new(), None).await;
+    assert_eq!(next.code(), 0, "{next:?}");
+    let ran = machine
+        .look()
+        .number("SELECT count(*) FROM dag_run WHERE dag_id = 'noisy' AND state = 'success'", []);
+    assert!(ran >= told && told > 5, "{told} were acknowledged, and {ran} have run");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_death_at_a_call_is_survived() {
     faults_are_survived(Fault::Death, 60, 2).await;
@@ -366,7 +404,7 @@ async fn each_call_and_many_moments() {
         a_power_cut_takes_nothing_that_was_told(durability, 400).await;
     }
     println!("deaths");
-        faults_are_survived(Fault::Death, 1, 2).await;
+    faults_are_survived(Fault::Death, 1, 2).await;
     for (error, times) in [(5, 1), (5, 1 << 40), (28, 3)] {
         faults_are_survived(|at| Fault::Error(at, error, times), 1, 2).await;
     }

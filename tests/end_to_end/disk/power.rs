@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::record::{Event, Inode};
+use super::record::{Event, File};
 use crate::kill::Chance;
 
 /// So many bytes come to the disk together, or not at all.
@@ -25,10 +25,13 @@ enum Change {
     Cut(usize),
 }
 
+/// A content: an inode is one of another file once that is gone.
+type Id = usize;
+
 #[derive(Debug, Clone)]
 enum Name {
     Folder(PathBuf),
-    File(PathBuf, Inode),
+    File(PathBuf, Id),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
 }
@@ -40,14 +43,19 @@ impl Name {
     }
 }
 
+/// What is a folder has no content.
+type Names = BTreeMap<PathBuf, Option<Id>>;
+
 /// What a disk must still hold, and what it may.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
-    files: BTreeMap<Inode, Content>,
-    /// What is on the disk: nothing is a folder.
-    names: BTreeMap<PathBuf, Option<Inode>>,
-    /// What has been done to names since, in this order.
+    contents: Vec<Content>,
+    /// The names that are on the disk, and what has been done to names since, in this order.
+    names: Names,
     since: Vec<Name>,
+    /// The names as whoever looks now sees them, and the inodes of their files.
+    now: Names,
+    inodes: BTreeMap<PathBuf, u64>,
 }
 
 impl Disk {
@@ -55,11 +63,11 @@ impl Disk {
         match event {
             Event::Said(_) => {}
             Event::Wrote { file, from, bytes } => {
-                self.content(*file).since.push(Change::Write(*from, bytes.clone()));
+                self.content(file).since.push(Change::Write(*from, bytes.clone()));
             }
-            Event::Cut { file, length } => self.content(*file).since.push(Change::Cut(*length)),
+            Event::Cut { file, length } => self.content(file).since.push(Change::Cut(*length)),
             Event::Synced(file) => {
-                let content = self.content(*file);
+                let content = self.content(file);
                 for change in std::mem::take(&mut content.since) {
                     if let Change::Write(from, bytes) = &change {
                         content.is_certain(*from, from + bytes.len());
@@ -68,7 +76,7 @@ impl Disk {
                 }
             }
             Event::Unsure(file) => {
-                let content = self.content(*file);
+                let content = self.content(file);
                 for change in std::mem::take(&mut content.since) {
                     match change {
                         Change::Write(from, bytes) => content.doubtful.push((from, bytes)),
@@ -77,13 +85,15 @@ impl Disk {
                     }
                 }
             }
-            Event::Made(file, path) => {
-                self.files.insert(*file, Content::default());
-                self.since.push(Name::File(path.clone(), *file));
+            Event::Made(file) => drop(self.made(file)),
+            Event::MadeFolder(path) => self.name(Name::Folder(path.clone())),
+            Event::Renamed(from, to) => {
+                if let Some(inode) = self.inodes.remove(from) {
+                    self.inodes.insert(to.clone(), inode);
+                }
+                self.name(Name::Rename(from.clone(), to.clone()));
             }
-            Event::MadeFolder(path) => self.since.push(Name::Folder(path.clone())),
-            Event::Renamed(from, to) => self.since.push(Name::Rename(from.clone(), to.clone())),
-            Event::Removed(path) => self.since.push(Name::Remove(path.clone())),
+            Event::Removed(path) => self.name(Name::Remove(path.clone())),
             Event::SyncedFolder(path) => {
                 let (safe, since) = self.since.drain(..).partition(|name: &Name| name.folder() == path);
                 self.since = since;
@@ -96,8 +106,29 @@ impl Disk {
         }
     }
 
-    fn content(&mut self, file: Inode) -> &mut Content {
-        self.files.entry(file).or_default()
+    fn name(&mut self, name: Name) {
+        apply(&mut self.now, name.clone());
+        self.since.push(name);
+    }
+
+    fn made(&mut self, file: &File) -> Id {
+        let id = self.contents.len();
+        self.contents.push(Content::default());
+        self.inodes.insert(file.path.clone(), file.inode);
+        self.name(Name::File(file.path.clone(), id));
+        id
+    }
+
+    /// The content of a file. Who only looks into a database makes a log where there is none: that is not written
+    /// down.
+    fn content(&mut self, file: &File) -> &mut Content {
+        let known = self.now.get(&file.path).copied().flatten();
+        let is_same = self.inodes.get(&file.path) == Some(&file.inode);
+        let id = match known.filter(|_| is_same) {
+            Some(id) => id,
+            None => self.made(file),
+        };
+        &mut self.contents[id]
     }
 
     /// What is left where the power goes now, of what is below `from`: in the folder `to`.
@@ -120,7 +151,7 @@ impl Disk {
                 Some(_) if path.to_string_lossy().ends_with("-shm") => {}
                 // In a folder that is gone nothing is found.
                 Some(file) if path.parent().unwrap().exists() => {
-                    fs::write(path, self.files[file].left(chance)).unwrap();
+                    fs::write(path, self.contents[*file].left(chance)).unwrap();
                 }
                 Some(_) => {}
             }
@@ -145,7 +176,8 @@ impl Content {
     /// Of what is not synced: nothing, all, or what chance leaves.
     fn left(&self, chance: &mut Chance) -> Vec<u8> {
         let mut bytes = self.safe.clone();
-        let doubtful = self.doubtful.iter().map(|(from, bytes)| Change::Write(*from, bytes.clone())).collect();
+        let doubtful =
+            self.doubtful.iter().map(|(from, bytes)| Change::Write(*from, bytes.clone())).collect();
         for since in [&doubtful, &self.since] {
             let how = chance.below(3);
             for change in since {
@@ -194,7 +226,7 @@ fn put(bytes: &mut Vec<u8>, from: usize, written: &[u8]) {
     bytes[from..from + written.len()].copy_from_slice(written);
 }
 
-fn apply(names: &mut BTreeMap<PathBuf, Option<Inode>>, name: Name) {
+fn apply(names: &mut Names, name: Name) {
     match name {
         Name::Folder(path) => drop(names.insert(path, None)),
         Name::File(path, file) => drop(names.insert(path, Some(file))),

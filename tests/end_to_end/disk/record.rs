@@ -2,20 +2,31 @@
 
 use std::path::{Path, PathBuf};
 
-/// A file, for as long as it is there.
-pub type Inode = u64;
+/// A file: for as long as it is there, and by which name it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub inode: u64,
+    pub path: PathBuf,
+}
 
 #[derive(Debug)]
 pub enum Event {
     /// To others: the bytes of one call.
     Said(Vec<u8>),
-    Wrote { file: Inode, from: usize, bytes: Vec<u8> },
+    Wrote {
+        file: File,
+        from: usize,
+        bytes: Vec<u8>,
+    },
     /// To this length.
-    Cut { file: Inode, length: usize },
-    Synced(Inode),
+    Cut {
+        file: File,
+        length: usize,
+    },
+    Synced(File),
     /// A sync that has failed.
-    Unsure(Inode),
-    Made(Inode, PathBuf),
+    Unsure(File),
+    Made(File),
     MadeFolder(PathBuf),
     Renamed(PathBuf, PathBuf),
     Removed(PathBuf),
@@ -43,14 +54,18 @@ fn next(rest: &mut &[u8]) -> Option<Event> {
     let (what, of) = line.split_once(' ').unwrap_or_else(|| panic!("no event: {line}"));
     let number = |text: &str| text.parse::<usize>().unwrap_or_else(|e| panic!("{e}: {line}"));
     let words: Vec<_> = of.split(' ').collect();
-    let file = words[0].parse().unwrap_or_default();
+    // Its path comes last.
+    let file =
+        |behind: usize| File { inode: number(words[0]) as u64, path: words[behind..].join(" ").into() };
     Some(match what {
         "say" => Event::Said(piece(rest, number(of))),
-        "write" => Event::Wrote { file, from: number(words[1]), bytes: piece(rest, number(words[2])) },
-        "cut" => Event::Cut { file, length: number(words[1]) },
-        "sync" => Event::Synced(file),
-        "unsure" => Event::Unsure(file),
-        "make" => Event::Made(file, words[1..].join(" ").into()),
+        "write" => {
+            Event::Wrote { file: file(3), from: number(words[1]), bytes: piece(rest, number(words[2])) }
+        }
+        "cut" => Event::Cut { file: file(2), length: number(words[1]) },
+        "sync" => Event::Synced(file(1)),
+        "unsure" => Event::Unsure(file(1)),
+        "make" => Event::Made(file(1)),
         "make_folder" => Event::MadeFolder(of.into()),
         "rename" => Event::Renamed(of.into(), self::line(rest).into()),
         "remove" => Event::Removed(of.into()),

@@ -220,7 +220,8 @@ impl Simulation {
                 // As its row will have it, where it has just begun.
                 let began = live.record.start_date;
                 must!(
-                    began.is_some_and(|began| until - began == TimeDelta::from_std(limit).unwrap_or_default()),
+                    began
+                        .is_some_and(|began| until - began == TimeDelta::from_std(limit).unwrap_or_default()),
                     "run {number} began {began:?}, and is out of time {until}, not {limit:?} later"
                 );
                 must!(

@@ -302,7 +302,10 @@ impl Ledger {
             let taken = new.start_date.map(|began| around.now - began).unwrap_or_default();
             // As exactly as moments are stored.
             let taken = (taken + TimeDelta::milliseconds(1)).to_std().unwrap_or_default();
-            must!(around.clock_set || taken >= limit, "run {number} is out of time after {taken:?} of {limit:?}");
+            must!(
+                around.clock_set || taken >= limit,
+                "run {number} is out of time after {taken:?} of {limit:?}"
+            );
         }
         if new.state.is_final() && !was.0.is_final() {
             *self.ends.entry(number).or_default() += 1;
