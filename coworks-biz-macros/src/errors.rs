@@ -39,15 +39,22 @@ impl Errors {
     }
 }
 
-/// The candidate that `word` was probably meant to be.
+/// The candidate that `word` was probably meant to be: one that is nearly the same, or else begins so.
 pub fn meant<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let begins_so = |candidate: &str| {
+        let same = word.chars().zip(candidate.chars()).take_while(|(a, b)| a == b).count();
+        same >= 3 && same + 1 >= word.chars().count()
+    };
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
+        .map(|(distance, candidate)| (distance > candidate.len().max(3) / 3, distance, candidate))
+        .filter(|(is_far, _, candidate)| !is_far || begins_so(candidate))
         // The first letter is seldom the slip. The order of the candidates decides nothing.
-        .min_by_key(|(distance, candidate)| (*distance, word.get(..1) != candidate.get(..1), *candidate))
-        .map(|(_, candidate)| candidate)
+        .min_by_key(|(is_far, distance, candidate)| {
+            (*is_far, *distance, word.get(..1) != candidate.get(..1), *candidate)
+        })
+        .map(|(_, _, candidate)| candidate)
 }
 
 /// `; did you mean ..?`, or nothing.
@@ -71,7 +78,9 @@ mod tests {
     fn a_slip_is_recognized_and_another_word_is_not() {
         let words = ["schedule", "retries", "retry_delay"];
         assert_eq!(meant("shedule", words), Some("schedule"));
-        assert_eq!(meant("retry", words), None);
+        assert_eq!(meant("retry", words), Some("retries"));
+        assert_eq!(meant("sch", words), Some("schedule"));
+        assert_eq!(meant("delay", words), None);
         assert_eq!(did_you_mean("retires", words), "; did you mean `retries`?");
     }
 }

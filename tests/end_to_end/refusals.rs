@@ -65,13 +65,13 @@ async fn a_run_that_could_not_work_is_refused_before_anything_is_recorded() {
     let ended = world.run(&["run", "ordered", "--conf", r#"{"customer": "x"}"#]).await;
     assert_eq!(ended.code(), 5);
     assert!(
-        ended.error().starts_with("the conf does not fit biz `ordered`: this is no `program::Order`"),
+        ended.error().starts_with("the conf does not fit biz `ordered`: this is no `Order`"),
         "{ended:?}"
     );
 
     let ended = world.run(&["run", "ordered"]).await;
     assert_eq!(ended.code(), 5);
-    let sentence = "the conf does not fit biz `ordered`: none is given, and it takes a `program::Order`";
+    let sentence = "the conf does not fit biz `ordered`: none is given, and it takes a `Order`";
     assert_eq!(ended.error(), sentence);
 
     let mut command = world.command(&["run", "asynchronous"]);

@@ -81,7 +81,7 @@ async fn a_sensor_that_waits_in_vain_says_so_and_is_not_tried_again() {
     let end = "/barred of `test` answered 403: not you (it was sent without a token, as `no_auth` says)";
     assert!(run.error("barred").ends_with(end), "{}", run.error("barred"));
     let other = run.error("other");
-    assert!(other.contains("answered 200, and: this is no `program::setups::Job`"), "{other}");
+    assert!(other.contains("answered 200, and: this is no `Job`"), "{other}");
     for sensor in ["overdue", "barred", "other"] {
         assert_eq!(
             (run.state_of(sensor), &run.task(sensor)["try_number"]),

@@ -142,7 +142,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         output: OutputArgument,
     },
-    /// Print what the tasks of a run have logged
+    /// Print what the tasks of a run have logged, attempt by attempt as they ended
     Logs {
         /// The run id; the last run when it is left out
         run_id: Option<String>,

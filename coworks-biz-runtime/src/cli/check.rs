@@ -111,7 +111,13 @@ pub(super) fn check(
     output: Output,
 ) -> Result<Exit, Failure> {
     let findings = definitions.iter().flat_map(|definition| examine(definition, config));
-    let findings: Vec<_> = findings.chain(of_nobody(all, config)).collect();
+    let unknown = config::unknown_settings().into_iter().map(|text| Finding {
+        biz: None,
+        level: "note",
+        source: "environment".to_owned(),
+        text,
+    });
+    let findings: Vec<_> = findings.chain(of_nobody(all, config)).chain(unknown).collect();
     let broken = findings.iter().any(|finding| finding.level == "error");
     match output {
         Output::Json => print_json(&findings)?,

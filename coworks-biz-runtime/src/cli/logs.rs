@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::output::{BOLD, DIM, ERROR, WARNING, line};
+use super::output::{BOLD, DIM, ERROR, WARNING, line, tame};
 use super::show::{Named, find, local};
 use super::{Exit, Failure, Output};
 use crate::config::Config;
@@ -31,6 +31,14 @@ pub(super) fn logs(config: &Config, wanted: &Wanted, output: Output) -> Result<E
     {
         let name = wanted.task.unwrap_or_default();
         return Err(Failure::usage(format!("run `{}` has reached no task `{name}`", run.run_id)));
+    }
+    if let Some(wanted) = wanted.try_number
+        && !reader
+            .tasks(run.number)?
+            .iter()
+            .any(|r| task.is_none_or(|task| r.task_id == task) && r.try_number >= wanted)
+    {
+        return Err(Failure::usage(format!("nothing of run `{}` has had a try {wanted}", run.run_id)));
     }
     for piece in reader.logs(run.number, task)? {
         if !is_wanted(piece.map_index) || wanted.try_number.is_some_and(|wanted| wanted != piece.try_number) {
@@ -74,12 +82,12 @@ fn text_line(piece: &LogRecord, line: &str) -> String {
         InstanceName(&piece.task_id, piece.map_index),
         piece.try_number,
         field("level"),
-        field("event")
+        tame(field("event"))
     );
     let own = ["timestamp", "level", "event", "logger"];
     for (name, value) in record.iter().filter(|(name, _)| !own.contains(&name.as_str())) {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let _ = write!(text, " {DIM}{name}={DIM:#}{value}");
+        let _ = write!(text, " {DIM}{name}={DIM:#}{}", tame(&value));
     }
     text
 }

@@ -6,16 +6,20 @@ use serde_json::Value;
 
 use super::output::{BOLD, DIM, GOOD, line, say, table};
 use super::process::runtime;
-use super::show::print_json;
+use super::show::{LISTED, print_json};
 use super::{App, Exit, Failure, Output};
 use crate::config::Config;
 use crate::control;
 use crate::engine::{Answer, Engine, Mode, Order};
-use crate::run::RunState;
+use crate::run::{InstanceName, RunState};
 
 /// Gives an order, and prints what was done.
 pub(super) fn order(app: &App, config: &Config, order: Order, output: Output) -> Result<Exit, Failure> {
     let cancelled = matches!(order, Order::Cancel { .. });
+    let marked = match &order {
+        Order::Mark { task, state, .. } => Some(format!("{task} is marked {state:?}").to_lowercase()),
+        _ => None,
+    };
     let (answer, served) = match control::ask(&config.db, &order)? {
         Some(answer) => (answer, true),
         None => {
@@ -29,7 +33,12 @@ pub(super) fn order(app: &App, config: &Config, order: Order, output: Output) ->
     };
     match output {
         Output::Json => print_json(&answer)?,
-        Output::Text => tell(&answer, served, cancelled)?,
+        Output::Text => {
+            if let Some(marked) = marked {
+                line(format!("  {marked}"))?;
+            }
+            tell(&answer, served, cancelled)?;
+        }
     }
     if !served && begins_something(&answer) {
         let serve = super::show::command(config, "serve");
@@ -61,8 +70,16 @@ fn tell(answer: &Answer, served: bool, cancelled: bool) -> Result<(), Failure> {
             line(format!("{BOLD}{dag_id}{BOLD:#} run {run_id} is cancelled{rest}"))
         }
         Answer::Run { dag_id, run_id, state, cleared } => {
-            for task in cleared {
-                line(format!("  {task} {DIM}again{DIM:#}"))?;
+            for tasks in cleared.chunk_by(|a, b| InstanceName::read(a).0 == InstanceName::read(b).0) {
+                match tasks {
+                    few if few.len() <= LISTED => {
+                        few.iter().try_for_each(|task| line(format!("  {task} {DIM}again{DIM:#}")))?;
+                    }
+                    many => {
+                        let (task, _) = InstanceName::read(&many[0]);
+                        line(format!("  {task} {DIM}×{DIM:#} {} {DIM}again{DIM:#}", many.len()))?;
+                    }
+                }
             }
             let state = match state {
                 RunState::Running if !served => "goes on when it is served",

@@ -1,5 +1,6 @@
 //! How things look: styles, tables, durations.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write;
 use std::time::Duration;
@@ -33,6 +34,28 @@ pub(super) fn line(text: impl Display) -> Result<(), Failure> {
 pub(super) fn plain(mut text: String) -> Result<(), Failure> {
     text.push('\n');
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(unwritten)
+}
+
+/// A text that somebody else has written, so that it cannot pass for anything else: its lines stay behind the first, and
+/// what moves the cursor or turns the direction is shown as what it is.
+pub(super) fn tame(text: &str) -> Cow<'_, str> {
+    let is_wild = |c: char| {
+        c != '\t'
+            && (c.is_control()
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}'..='\u{200f}'))
+    };
+    if !text.contains(is_wild) {
+        return Cow::Borrowed(text);
+    }
+    let mut tamed = String::with_capacity(text.len() + 16);
+    for c in text.trim_end_matches('\n').chars() {
+        match c {
+            '\n' => tamed.push_str("\n    "),
+            c if is_wild(c) => tamed.extend(c.escape_unicode()),
+            c => tamed.push(c),
+        }
+    }
+    Cow::Owned(tamed)
 }
 
 fn unwritten(error: std::io::Error) -> Failure {
@@ -101,6 +124,13 @@ mod tests {
         assert_eq!(shown(12_300), "12 ms");
         assert_eq!(shown(3_440_000), "3.4 s");
         assert_eq!(shown(302_500_000), "5m 2s");
+    }
+
+    #[test]
+    fn what_others_have_written_looks_like_nothing_else() {
+        assert_eq!(tame("plain, é\tand so on"), "plain, é\tand so on");
+        assert_eq!(tame("a\nb\n"), "a\n    b");
+        assert_eq!(tame("a\r\u{1b}[2J\u{202e}b"), "a\\u{d}\\u{1b}[2J\\u{202e}b");
     }
 
     #[test]

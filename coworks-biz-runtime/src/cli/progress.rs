@@ -13,10 +13,11 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, look};
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, look, tame};
 use crate::config::{Config, Secrets};
 use crate::run::{InstanceName, State};
 use crate::task::Capture;
+use crate::value::excerpt;
 
 /// Brings records to the logs of their tasks, and to stderr as far as it is wanted.
 /// Where there are `many` runs, each line says of which it is.
@@ -43,6 +44,9 @@ pub(super) fn install(config: &Config, quiet: bool, verbose: bool, many: bool) {
         tracing::error!("panicked{place}: {text}");
     }));
 }
+
+/// No line is longer than that, but for its fields: the log of the task has it whole.
+const LONGEST: usize = 4_000;
 
 /// The target of the engine's own records.
 const ENGINE: &str = "coworks_biz::engine";
@@ -135,7 +139,8 @@ impl Line {
             Level::INFO => (anstyle::Style::new(), ""),
             _ => (DIM, ""),
         };
-        format!("{style}{level}{}{}{style:#}", self.message, self.more)
+        let message = excerpt(&self.message, LONGEST);
+        format!("{style}{level}{}{}{style:#}", tame(&message), self.more)
     }
 
     /// The engine's own records tell of transitions.
@@ -210,7 +215,7 @@ impl Visit for Line {
             "state" if self.of_engine => self.state = Some(value.to_owned()),
             "due" if self.of_engine => self.due = Some(value.to_owned()),
             name => {
-                let _ = write!(self.more, " {DIM}{name}={DIM:#}{value}");
+                let _ = write!(self.more, " {DIM}{name}={DIM:#}{}", tame(value));
             }
         }
     }

@@ -7,14 +7,14 @@ use std::path::Path;
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde::Serialize;
 
-use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, plain, say, table};
+use super::output::{BOLD, DIM, ERROR, GOOD, WARNING, duration, line, look, plain, say, table, tame};
 use super::story::{World, waits_for};
 use super::{App, Exit, Failure, Output};
 use crate::config::{Config, DATABASE};
 use crate::run::{InstanceName, RunState, State};
 use crate::store::{Reader, RunRecord, TaskRecord};
 use crate::task::DagRun;
-use crate::value::RETURN_VALUE;
+use crate::value::{RETURN_VALUE, excerpt};
 
 /// A run as it is printed as JSON.
 #[derive(Serialize)]
@@ -117,12 +117,14 @@ pub(super) fn runs(
     let cells = runs.iter().map(|run| {
         let took = took(run);
         let took = took.map_or_else(|| "-".to_owned(), duration);
-        vec![run.dag_id.clone(), run.state.as_str().to_owned(), took, run.run_id.clone()]
+        let state = if run.held.is_some() { "held" } else { run.state.as_str() };
+        vec![run.dag_id.clone(), state.to_owned(), took, run.run_id.clone()]
     });
     let rows = table(&std::iter::once(heads).chain(cells).collect::<Vec<_>>(), &[2]);
     line(format!("  {DIM}{}{DIM:#}", rows[0].join("  ")))?;
     for ((row, run), why) in rows[1..].iter().zip(&runs).zip(&why) {
         let (style, sign) = match run.state {
+            _ if run.held.is_some() => (WARNING, '‖'),
             RunState::Success => (GOOD, '✓'),
             RunState::Failed => (ERROR, '✗'),
             RunState::Running => (BOLD, '▸'),
@@ -152,7 +154,9 @@ pub(super) fn finished(app: &App, config: &Config, run: &DagRun, output: Output)
 pub(super) fn find(reader: &Reader, (biz, run_id): Named) -> Result<RunRecord, Failure> {
     let last = || Ok::<_, Failure>(reader.runs(biz, 1)?.into_iter().next());
     let Some(run_id) = run_id else {
-        return last()?.ok_or_else(|| Failure::usage("nothing has run here yet"));
+        let nothing = biz.map(|biz| format!("there is no run of biz `{biz}` in the database"));
+        return last()?
+            .ok_or_else(|| Failure::usage(nothing.unwrap_or("nothing has run here yet".to_owned())));
     };
     let mut runs = reader.named(biz, run_id)?;
     match (runs.pop(), runs.as_slice()) {
@@ -176,7 +180,7 @@ fn print(app: &App, reader: &Reader, run: &RunRecord, world: &World, output: Out
         Output::Text => {
             let why = world.why(run, &records, app.dag(&run.dag_id));
             let about = |row: &Row| match (&row.record, app.dag(&run.dag_id)) {
-                (Some(record), dag) if record.state.is_some() => world.what(record, dag),
+                (Some(record), dag) if record.state.is_some() => world.what(run, record, dag),
                 (_, Some(dag)) if !run.state.is_final() => waits_for(dag, &row.task_id, &records),
                 _ => None,
             };
@@ -286,8 +290,11 @@ fn in_order(app: &App, run: &RunRecord, records: Vec<TaskRecord>) -> Vec<Row> {
     rows
 }
 
+/// No error is shown longer than that: in JSON it is whole.
+const LONGEST: usize = 4_000;
+
 /// More instances of one task than this are counted, and only what stands out is shown of each.
-const LISTED: usize = 20;
+pub(super) const LISTED: usize = 20;
 
 /// The rows that are shown one by one, and what is said in front of them of the task they are of.
 fn shown(rows: &[Row]) -> Vec<(Option<String>, Vec<&Row>)> {
@@ -358,6 +365,7 @@ fn text(run: &RunRecord, rows: &[Row], about: &dyn Fn(&Row) -> Option<String>, w
     }
     let took = took(run).map(duration);
     let (style, verb) = match run.state {
+        _ if run.held.is_some() => (WARNING, "is held"),
         RunState::Success => (GOOD, "succeeded"),
         RunState::Failed => (ERROR, "failed"),
         RunState::Running => (WARNING, "has not ended"),
@@ -388,6 +396,10 @@ fn took(run: &RunRecord) -> Option<std::time::Duration> {
 fn details(text: &mut String, record: &TaskRecord) {
     let (style, _) = look(record.state);
     if let Some(error) = &record.error {
+        let error = match error.as_str() {
+            "" => "(it gives no reason)".into(),
+            error => tame(&excerpt(error, LONGEST)).into_owned(),
+        };
         let _ = writeln!(text, "    {style}{error}{style:#}");
     }
     if record.interruptions > 0 {

@@ -74,7 +74,8 @@ impl<'c> World<'c> {
     /// Why a run is in its state, in a few words; empty where nothing is to be said.
     pub(super) fn why(&self, run: &RunRecord, tasks: &[TaskRecord], dag: Option<&Dag>) -> String {
         if let Some(held) = &run.held {
-            let (retry, cancel) = (self.command("retry RUN_ID --from TASK"), self.command("cancel RUN_ID"));
+            let retry = self.command(&format!("retry '{}' --from TASK", run.run_id));
+            let cancel = self.command(&format!("cancel '{}'", run.run_id));
             let how = format!("{retry}, or {cancel}");
             return format!("held: {held} ({how})");
         }
@@ -110,16 +111,17 @@ impl<'c> World<'c> {
             RunState::Running => {
                 let order = [State::Running, State::UpForReschedule, State::UpForRetry, State::Queued];
                 let task = order.into_iter().find_map(first);
-                task.and_then(|task| self.what(task, dag).map(|what| format!("{}: {what}", name(task))))
+                task.and_then(|task| self.what(run, task, dag).map(|what| format!("{}: {what}", name(task))))
                     .unwrap_or_default()
             }
         }
     }
 
     /// What a task instance does or waits for.
-    pub(super) fn what(&self, task: &TaskRecord, dag: Option<&Dag>) -> Option<String> {
+    pub(super) fn what(&self, run: &RunRecord, task: &TaskRecord, dag: Option<&Dag>) -> Option<String> {
         let at = |at: Option<DateTime<Utc>>| at.map(brief).unwrap_or_default();
         match (&task.waits_for, task.state?) {
+            (_, State::Running) if run.held.is_some() => Some("was cut off".to_owned()),
             (_, State::Running) => Some(format!("runs since {}", at(task.start_date))),
             (Some(what), State::UpForReschedule) => {
                 let until = task.due_at.map(|until| format!(", until {} at the latest", brief(until)));
@@ -136,6 +138,11 @@ impl<'c> World<'c> {
                 let of = of.map(|of| format!(" of {}", of.options.retries + 1)).unwrap_or_default();
                 Some(format!("tried again at {}, try {next}{of}", at(task.due_at)))
             }
+            // By somebody else than itself, who gives no reason.
+            (_, State::Failed) if task.error.is_none() => match &run.stopped {
+                Some(why) => Some(format!("ended with its run: {}", why.replace('_', " "))),
+                None => Some("marked so by an operator".to_owned()),
+            },
             (_, State::Failed) => {
                 let of = dag.and_then(|dag| dag.tasks.get(dag.task(&task.task_id)? as usize))?;
                 let (tries, all) = (task.try_number.checked_sub(task.tries_before)?, of.options.retries + 1);

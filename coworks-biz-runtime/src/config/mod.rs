@@ -26,6 +26,7 @@ pub(crate) use self::secrets::RESERVED;
 pub use self::secrets::{MissingSecret, MissingVariable, Secret, Secrets};
 pub use self::services::{Limits, Rate, ServiceLimits};
 use crate::clock::Clock;
+use crate::error::did_you_mean;
 
 /// The file that is read from the working directory when it is there.
 pub const FILE: &str = "coworks-biz.toml";
@@ -235,6 +236,27 @@ struct File {
     retention: Option<String>,
     traceparent: Option<bool>,
     s3_rate: Option<u32>,
+}
+
+/// The settings of the engine, as variables of the environment.
+const SETTINGS: [&str; 8] = [
+    "COWORKS_BIZ_DB",
+    "COWORKS_BIZ_DURABILITY",
+    "COWORKS_BIZ_PARALLELISM",
+    "COWORKS_BIZ_RETENTION",
+    "COWORKS_BIZ_S3_RATE",
+    "COWORKS_BIZ_SERVICE_CONCURRENCY",
+    "COWORKS_BIZ_SERVICE_RATE",
+    "COWORKS_BIZ_TRACEPARENT",
+];
+
+/// A sentence for each variable that looks like a setting, and is none.
+pub fn unknown_settings() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown = names.filter(|name| name.starts_with("COWORKS_BIZ_") && !SETTINGS.contains(&name.as_str()));
+    unknown
+        .map(|name| format!("`{name}` is no setting{}", did_you_mean(&name, SETTINGS.into_iter())))
+        .collect()
 }
 
 impl File {

@@ -16,7 +16,7 @@ use crate::run::{Event, Key, RunState, State};
 use crate::store::{RunRecord, RunType, StoreError, TaskRecord, WaitsFor, Which, Write};
 use crate::task::{Definition, Resume};
 use crate::tech::Token;
-use crate::value::{Json, LARGEST};
+use crate::value::{Json, LARGEST, short};
 
 /// What a run is made of.
 pub(super) struct Plan {
@@ -265,7 +265,7 @@ impl Core {
             of.check(&conf).map_err(|e| {
                 let reason = match is_given {
                     true => self.shared.secrets().scrub(&e.to_string()).into_owned(),
-                    false => format!("none is given, and it takes a `{}`", of.name()),
+                    false => format!("none is given, and it takes a `{}`", short(of.name())),
                 };
                 Refusal::Conf { dag_id, reason }
             })?;

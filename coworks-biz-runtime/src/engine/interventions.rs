@@ -141,10 +141,7 @@ impl Core {
         let [key] = keys.as_slice() else {
             let refusal = match keys.is_empty() {
                 true => live.no_task(task),
-                false => Refusal::Nothing(format!(
-                    "task `{task}` has {} instances: say which, such as `{task}[0]`",
-                    keys.len()
-                )),
+                false => Refusal::Nothing(live.which(task, &keys)),
             };
             self.unload(&loaded)?;
             return Err(refusal.into());
@@ -297,7 +294,26 @@ impl Live {
         Some(keys).filter(|keys| !keys.is_empty())
     }
 
+    /// That several are meant by this: the members of a group, or instances of one task.
+    fn which(&self, task: &str, keys: &[Key]) -> String {
+        let mut members: Vec<_> = keys.iter().map(|&key| format!("`{}`", self.node(key).task_id)).collect();
+        members.dedup();
+        match members.as_slice() {
+            [_] => format!("task `{task}` has {} instances: say which, such as `{task}[0]`", keys.len()),
+            members => format!("`{task}` is a group of {}: say which", members.join(", ")),
+        }
+    }
+
     fn no_task(&self, task: &str) -> Refusal {
+        let (name, index) = InstanceName::read(task);
+        if let (Some(_), Some(keys)) = (index, self.keys_named(name)) {
+            let (run_id, many) = (&self.record.run_id, keys.len());
+            let has = match keys.iter().any(|key| key.map_index >= 0) {
+                true => format!("{many} instances of it, from 0 to {}", many.saturating_sub(1)),
+                false => "one instance of it, without an index".to_owned(),
+            };
+            return Refusal::Nothing(format!("there is no `{task}` in run `{run_id}`, which has {has}"));
+        }
         let known = self.definition.dag.tasks.iter().map(|node| node.task_id);
         Refusal::NoTask {
             run_id: self.record.run_id.clone(),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -60,7 +61,7 @@ impl Blobs {
 
     fn write(&self, path: &Path, name: &str, text: &str) -> std::io::Result<()> {
         if !self.0.exists() {
-            fs::create_dir_all(&self.0)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
             File::open(self.0.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
                 .sync_all()?;
         }

@@ -1,7 +1,8 @@
 //! The tables, and how a file of an older version becomes one of this.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -34,6 +35,8 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
             _ => {}
         }
     }
+    // Confs and outputs are nobody else's.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(io)?;
     let mut connection = Connection::open(&draft).map_err(wrap)?;
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").map_err(wrap)?;
     migrate(&mut connection, path)?;
@@ -74,6 +77,10 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(io(e)),
     };
+    // A device, or a pipe, would be written to all the same.
+    if !path.is_file() {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
     match head.as_slice() {
         b"" | b"SQLite format 3\0" => Ok(()),
         _ => Err(StoreError::Foreign { path: path.to_owned() }),

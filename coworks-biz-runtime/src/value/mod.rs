@@ -112,6 +112,7 @@ impl Json {
     /// The value as `T`, which messages call `name`. What was found there is as long as `cut` leaves it.
     fn decode_as<T: DeserializeOwned>(&self, name: &str, cut: Cut) -> Result<T> {
         serde_json::from_str(&self.0).map_err(|e| {
+            let name = short(name);
             Error::fatal(format!("this is no `{name}`: {} in {}", misread(&e, cut), cut(&self.0, 120)))
         })
     }
@@ -127,6 +128,15 @@ impl Json {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The name of a type as one writes it: `Vec<Order>` for `alloc::vec::Vec<shop::Order>`.
+pub(crate) fn short(name: &str) -> String {
+    let mut short = String::with_capacity(name.len());
+    for piece in name.split_inclusive(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | ':')) {
+        short.push_str(piece.rsplit("::").next().unwrap_or(piece));
+    }
+    short
 }
 
 /// Bytes as they are: the type of a binary answer.

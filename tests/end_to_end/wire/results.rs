@@ -112,7 +112,7 @@ async fn an_object_is_what_the_output_makes_of_it() {
     let failed = |status: u16, body: &str| json!(format!("answered {status}: {body}"));
     let no = |found: &str| {
         kept(&format!(
-            "answered 200, and: this is no `alloc::string::String`: invalid type: map, expected a string at line 1 column 0 in {found}"
+            "answered 200, and: this is no `String`: invalid type: map, expected a string at line 1 column 0 in {found}"
         ))
     };
     let all = |value: Value| [value.clone(), value.clone(), value.clone(), value.clone(), value];
