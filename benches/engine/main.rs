@@ -26,7 +26,7 @@ use coworks_biz::engine::{Engine, Mode};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use self::measure::{commits, median};
+use self::measure::{Sync, commits, median};
 use self::shapes::work;
 
 /// More commits than the log has pages when it is brought into the file.
@@ -73,14 +73,14 @@ fn config(dir: &Path, shape: &Shape) -> Config {
     Config { durability: shape.durability, ..config }
 }
 
-/// Steps a second, and synced commits of one row a second in the same file.
-fn measure(dir: &Path, shape: &Shape, readers: usize) -> (f64, f64) {
+/// Steps a second, and synced commits of one row a second in the same file, in both ways.
+fn measure(dir: &Path, shape: &Shape, readers: usize) -> [f64; 3] {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     let config = config(dir, shape);
     runtime.block_on(async {
         let engine = Engine::start(&config, &[shape.definition], Mode::Serve).expect("an engine");
         // The log then has its size, to which it grows until it is first brought into the file; and so have the caches.
-        commits(&config.db, LOG, 0);
+        commits(&config.db, Sync::Full, LOG, 0);
         work(&engine, shape.definition, shape.runs).await;
         let reading = reading::Reading::start(&config.db, readers);
         let begin = Instant::now();
@@ -90,7 +90,8 @@ fn measure(dir: &Path, shape: &Shape, readers: usize) -> (f64, f64) {
         let took = begin.elapsed();
         drop(reading);
         let rate = (shape.times * shape.steps) as f64 / took.as_secs_f64();
-        (rate, commits(&config.db, 0, 1000))
+        let reference = [Sync::Full, Sync::Data].map(|sync| commits(&config.db, sync, 0, 1000));
+        [rate, reference[0], reference[1]]
     })
 }
 
@@ -126,17 +127,25 @@ fn main() {
     }
     for (measured, readers) in measured.into_iter().zip(with) {
         println!(
-            "\n{:<30} {:>10} {:>10} {:>10}",
+            "\n{:<30} {:>10} {:>10} {:>10} {:>10} {:>10}",
             format!("{readers} readers"),
             "steps/s",
             "commits/s",
+            "ratio",
+            "fdatasync",
             "ratio"
         );
         for (shape, measured) in shapes.iter().zip(measured) {
-            let rate = median(measured.iter().map(|(rate, _)| *rate).collect());
-            let commits = median(measured.iter().map(|(_, commits)| *commits).collect());
-            let ratio = median(measured.iter().map(|(rate, commits)| rate / commits).collect());
-            println!("{:<30} {rate:>10.0} {commits:>10.0} {ratio:>10.2}", shape.name);
+            let of = |number: usize| median(measured.iter().map(|numbers| numbers[number]).collect());
+            let beside =
+                |number: usize| median(measured.iter().map(|numbers| numbers[0] / numbers[number]).collect());
+            let (rate, full, data) = (of(0), of(1), of(2));
+            println!(
+                "{:<30} {rate:>10.0} {full:>10.0} {:>10.2} {data:>10.0} {:>10.2}",
+                shape.name,
+                beside(1),
+                beside(2)
+            );
         }
     }
 }

@@ -128,10 +128,21 @@ async fn try_it(conf: Value) -> Result<u32> {
     Ok(1)
 }
 
+/// Says which runs the file still has, before anybody asks for one of them again.
+fn kept(db: &Path) {
+    let file = rusqlite::Connection::open(db).expect("a file");
+    let mut keys = file.prepare("SELECT idempotency_key FROM dag_run").expect("a table");
+    let keys = keys.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+    keys.for_each(|key| println!("kept {}", key.expect("a key")));
+}
+
 pub fn killed(words: &[&str]) {
     let (dir, server, ids) = (Path::new(words[1]), words[2], &words[3..]);
     let config = config(dir, Durability::Step);
     let (effects, twice) = (<effects as Biz>::DEFINITION, <twice as Biz>::DEFINITION);
+    if words[0] == "finish" {
+        kept(&config.db);
+    }
     runtime().block_on(async {
         let engine = Engine::start(&config, &[effects, twice], Mode::Serve).expect("an engine");
         let (definition, ids) = if words[0] == "tries" { (twice, &["tries"][..]) } else { (effects, ids) };

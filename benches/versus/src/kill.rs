@@ -140,9 +140,13 @@ fn embedded(program: &str, rounds: usize, server: &str, seed: &mut u64) -> Outco
         lines.extend(last.lines.recv_timeout(Duration::from_secs(1)).ok());
     }
     drop(last.kill());
-    let succeeded =
-        of(&lines, "ended").filter_map(|line| line.strip_suffix(" true")).map(str::to_owned).collect();
-    let failed = of(&lines, "ended").filter(|line| !line.ends_with(" true")).map(str::to_owned).collect();
+    // One that was lost would have been made anew, and ended well.
+    let kept: BTreeSet<&str> = of(&lines, "kept").collect();
+    let succeeded = of(&lines, "ended").filter_map(|line| line.strip_suffix(" true"));
+    let succeeded = succeeded.filter(|id| kept.contains(id)).map(str::to_owned).collect();
+    let failed = of(&lines, "ended").filter(|line| !line.ends_with(" true")).map(str::to_owned);
+    let lost = acked.iter().filter(|id| !kept.contains(id.as_str())).map(|id| format!("{id} is gone"));
+    let failed = failed.chain(lost).collect();
     Outcome { kills: rounds, cut, acked, succeeded, failed }
 }
 

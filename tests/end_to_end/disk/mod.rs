@@ -138,7 +138,8 @@ impl Machine {
                 let ended = self.run(&trigger).await;
                 match ended.code() {
                     0 => drop(told.insert(key.clone(), ended.json()["run_id"].as_str().unwrap().to_owned())),
-                    3 if begin.elapsed() < PATIENCE => {}
+                    // It may have ended, or say that there is no room.
+                    3 | 5 if begin.elapsed() < PATIENCE => {}
                     _ => panic!("{fault:?} {ended:?}"),
                 }
             }
@@ -399,11 +400,9 @@ async fn a_death_at_a_call_is_survived() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: `tests/disk.sh` runs it"]
 async fn each_call_and_many_moments() {
-    println!("moments");
     for durability in ["step", "run", "relaxed"] {
         a_power_cut_takes_nothing_that_was_told(durability, 400).await;
     }
-    println!("deaths");
     faults_are_survived(Fault::Death, 1, 2).await;
     for (error, times) in [(5, 1), (5, 1 << 40), (28, 3)] {
         faults_are_survived(|at| Fault::Error(at, error, times), 1, 2).await;

@@ -125,6 +125,15 @@ async fn measure(dir: &Path, variant: &str, shape: &str) -> Result<()> {
 async fn killed(words: &[&str]) -> Result<()> {
     let (dir, server, ids) = (Path::new(words[1]), words[2].to_owned(), &words[3..]);
     // Each commit is synced, as with the others.
+    if words[0] == "finish" {
+        // Which runs the file still has, before anybody asks for one of them again.
+        let file = format!("sqlite://{}", dir.join("durare.db").display());
+        let pool = SqlitePoolOptions::new().connect(&file).await?;
+        let kept: Vec<(String,)> =
+            sqlx::query_as("SELECT workflow_uuid FROM workflow_status").fetch_all(&pool).await?;
+        kept.iter().for_each(|(id,)| println!("kept {id}"));
+        pool.close().await;
+    }
     let engine = engine(dir, true).await?;
     engine.recover().await?;
     if words[0] == "tries" {
