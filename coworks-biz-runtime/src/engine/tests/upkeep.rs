@@ -246,9 +246,11 @@ async fn what_cannot_begin_is_made_once_and_held() {
     for _ in 0..2 {
         let engine = Engine::start(&config, &[definition], Mode::Serve).unwrap();
         let made = || Reader::open(&config.db).unwrap().runs(None, 9).unwrap();
-        while made().is_empty() {
+        until(async || {
             engine.order(Order::Status).await.unwrap();
-        }
+            (!made().is_empty()).then_some(())
+        })
+        .await;
         drop(engine);
         let runs = made();
         assert_eq!(runs.len(), 1);
@@ -268,6 +270,8 @@ async fn catching_up_on_many_ticks_holds_up_no_order() {
     // Between two batches of ticks.
     assert!(matches!(engine.order(Order::Status).await.unwrap(), Answer::Status { .. }));
     let reader = Reader::open(&config.db).unwrap();
+    let made = reader.runs(None, 9_999).unwrap().len();
+    assert!(made < 2_001, "it was answered behind all of them");
     let runs = until(async || {
         let runs = reader.runs(None, 9_999).unwrap();
         (runs.len() >= 2_001 && runs.iter().all(|run| run.state == RunState::Success)).then_some(runs)
