@@ -72,7 +72,8 @@ impl Writer {
         let (freed, last) =
             remove(&transaction, from..before.timestamp_micros(), at_most as u64, &mut pruned)
                 .map_err(wrap)?;
-        transaction.commit().map_err(wrap)?;
+        let committed = transaction.commit();
+        committed.map_err(|source| self.distrust(wrap(source)))?;
         self.checkpoint()?;
         self.pruned = last.filter(|_| pruned.more);
         if freed.is_empty() {

@@ -711,3 +711,26 @@ fn a_large_value_that_is_damaged_is_told_to_be_however_much_is_written_meanwhile
     let read = Reader::open(&path).unwrap().xcom(1, "a", -1, RETURN_VALUE);
     assert_eq!(read.unwrap(), Some(large));
 }
+
+#[test]
+#[cfg(unix)]
+fn who_has_seen_the_disk_fail_leaves_the_log_to_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("biz.db");
+    let length = |name: &str| std::fs::metadata(dir.path().join(name)).map_or(0, |file| file.len());
+    let mut writer = open(&path).unwrap();
+    writer.commit(&[Write::RunMade(run(1, 5))]).unwrap();
+    drop(writer);
+    let whole = length("biz.db");
+    assert_eq!(length("biz.db-wal"), 0, "who ends well brings it into the file");
+
+    let mut writer = open(&path).unwrap();
+    writer.sync_instead(std::fs::File::open("/dev/null").unwrap());
+    writer.commit(&[Write::RunMade(run(2, 6))]).unwrap_err();
+    drop(writer);
+    assert!(length("biz.db-wal") > 0 && length("biz.db") == whole);
+    let writer = open(&path).unwrap();
+    assert_eq!(writer.next_run().unwrap(), 3, "what was written is there, or is not: it is known by now");
+    drop(writer);
+    assert_eq!(length("biz.db-wal"), 0);
+}

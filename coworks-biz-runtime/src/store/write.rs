@@ -1,9 +1,11 @@
 //! Writing: one connection, one transaction per call.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
 use super::checkpoint::Checkpoint;
@@ -28,6 +30,8 @@ pub struct Writer {
     durability: Durability,
     numbers: Numbers,
     checkpoint: Checkpoint,
+    /// Whether the disk has done all that it was asked for.
+    is_sound: Cell<bool>,
     /// The end of the last run that was removed, where more are to be.
     pub(super) pruned: Option<i64>,
     /// The files of large values that are still to be looked at.
@@ -37,7 +41,7 @@ pub struct Writer {
     place: Place,
     /// How long the log was when it was last brought to disk, and has come there.
     #[cfg(test)]
-    synced: std::cell::Cell<u64>,
+    synced: Cell<u64>,
     _lock: Lock,
 }
 
@@ -62,6 +66,9 @@ impl Writer {
             schema::create(path)?;
         }
         let mut connection = Connection::open(path).map_err(wrap)?;
+        // Who closes it brings the log into the file, and only a writer that has seen no error may: after one, what it
+        // reads from the log need not be on the disk, and the file would be torn by a loss of power meanwhile.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(wrap)?;
         // Before anything is written, and so before a foreign file is touched.
         schema::check(&connection, path)?;
         upkeep::refuse_damaged(&connection, path)?;
@@ -93,12 +100,13 @@ impl Writer {
             durability,
             numbers: Numbers::default(),
             checkpoint,
+            is_sound: Cell::new(true),
             pruned: None,
             suspects: None,
             log,
             place: Place::of(path)?,
             #[cfg(test)]
-            synced: std::cell::Cell::new(0),
+            synced: Cell::new(0),
             _lock: lock,
         })
     }
@@ -142,7 +150,6 @@ impl Writer {
 
     /// The same, and does something else just before it waits for the disk, where it does.
     pub fn commit_and(&mut self, writes: &[Write], meanwhile: impl FnOnce()) -> Result<(), StoreError> {
-        let wrap = StoreError::of;
         // A run that is acknowledged, or told to have ended, must be found again.
         let is_told = |write: &Write| match write {
             Write::RunMade(_) => true,
@@ -156,7 +163,7 @@ impl Writer {
             self.numbers.forget();
             // Where another process has taken its place, that is what is wrong.
             self.stays()?;
-            return Err(wrap(&self.path, source));
+            return Err(self.distrust(StoreError::of(&self.path, source)));
         }
         self.numbers.keep();
         if writes.iter().any(|write| self.must_sync(write)) {
@@ -168,7 +175,15 @@ impl Writer {
 
     /// Brings the log into the file, where it is long enough.
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
-        self.checkpoint.when_due(&self.connection).map_err(|source| self.wrap(source))
+        self.checkpoint.when_due(&self.connection).map_err(|source| self.distrust(self.wrap(source)))
+    }
+
+    /// After an error of the disk the log stays as it is, for the next process.
+    pub(super) fn distrust(&self, error: StoreError) -> StoreError {
+        if error.is_of_disk() {
+            self.is_sound.set(false);
+        }
+        error
     }
 
     /// An error where the files were moved, deleted or replaced: what is written to them now is lost.
@@ -211,7 +226,7 @@ impl Writer {
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.log.sync_data().map_err(|e| {
             let source = std::io::Error::other(format!("what was written may not be on the disk: {e}"));
-            StoreError::Io { path: beside(&self.path, "-wal"), source }
+            self.distrust(StoreError::Io { path: beside(&self.path, "-wal"), source })
         })?;
         #[cfg(test)]
         self.synced.set(self.log.metadata().map_or(0, |log| log.len()));
@@ -299,6 +314,15 @@ impl Writer {
 
     fn wrap(&self, source: rusqlite::Error) -> StoreError {
         StoreError::of(&self.path, source)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.is_sound.get() {
+            // Where that cannot be, the next process finds the log.
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
     }
 }
 
