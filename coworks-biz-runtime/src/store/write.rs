@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use rusqlite::config::DbConfig;
@@ -17,6 +18,9 @@ use super::{
     Write, read, schema, upkeep,
 };
 use crate::config::Durability;
+
+/// How often it is looked at the ends of runs whether the files are still there.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Owns the database: the only one that writes it, by a lock that it holds.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub struct Writer {
     /// The write-ahead log. It is the same file for as long as the connection is open.
     log: File,
     place: Place,
+    /// When its files were last looked for.
+    looked: Instant,
     /// How long the log was when it was last brought to disk, and has come there.
     #[cfg(test)]
     synced: Cell<u64>,
@@ -105,6 +111,7 @@ impl Writer {
             suspects: None,
             log,
             place: Place::of(path)?,
+            looked: Instant::now(),
             #[cfg(test)]
             synced: Cell::new(0),
             _lock: lock,
@@ -150,14 +157,14 @@ impl Writer {
 
     /// The same, and does something else just before it waits for the disk, where it does.
     pub fn commit_and(&mut self, writes: &[Write], meanwhile: impl FnOnce()) -> Result<(), StoreError> {
-        // A run that is acknowledged, or told to have ended, must be found again.
-        let is_told = |write: &Write| match write {
-            Write::RunMade(_) => true,
-            Write::Run { record, .. } => record.state.is_final(),
-            _ => false,
-        };
-        if writes.iter().any(is_told) {
+        // A run that is acknowledged must be found again; and one that is told to have ended, as far as that can be
+        // looked for many times a second.
+        let ends = |write: &Write| matches!(write, Write::Run { record, .. } if record.state.is_final());
+        if writes.iter().any(|write| matches!(write, Write::RunMade(_)))
+            || (self.looked.elapsed() > LOOK && writes.iter().any(ends))
+        {
             self.stays()?;
+            self.looked = Instant::now();
         }
         if let Err(source) = self.transact(writes) {
             self.numbers.forget();

@@ -1,6 +1,7 @@
 //! An attempt from its start to its end, whatever the code in it does.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -48,7 +49,16 @@ pub async fn attempt(host: Arc<dyn Host>, attempt: Attempt) -> End {
     let result = result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     let result = result.and_then(|mut outcome| {
         outcome.xcoms.append(&mut side.pushed.lock().unwrap_or_else(|e| e.into_inner()));
-        outcome.xcoms.iter().try_for_each(|(key, value)| storable(&secrets, key, value))?;
+        for (key, value) in &outcome.xcoms {
+            // The others are names of this crate's own.
+            if let Cow::Owned(key) = key
+                && secrets.scrub(key) != *key
+            {
+                let text = "the name of what it has pushed holds a secret, and would be stored";
+                return Err(Error::fatal(text));
+            }
+            storable(&secrets, key, value)?;
+        }
         for (index, item) in outcome.items.iter().flatten().enumerate() {
             storable(&secrets, format_args!("item {index}"), item)?;
         }
@@ -241,10 +251,6 @@ fn storable(secrets: &Secrets, key: impl Display, value: &Json) -> Result<()> {
             "`{key}` has {size} MiB, and a task may pass on {} MiB: store it elsewhere, such as in S3, and pass on where",
             LARGEST >> 20
         )));
-    }
-    let key = key.to_string();
-    if secrets.scrub(&key) != key {
-        return Err(Error::fatal("the name of what it has pushed holds a secret, and would be stored"));
     }
     match secrets.find_in(value) {
         Some(path) => Err(Error::fatal(format!("`{key}` holds a secret at {path}, and would be stored"))),
