@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod abuse;
+mod asked;
 mod blobs;
 mod checkpoint;
 mod lock;
