@@ -101,13 +101,14 @@ pub enum Reprocess {
     All,
 }
 
-/// What was done.
+/// What was done; as JSON it is what `--output json` prints, where a DAG is a `biz`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     /// There is this run, and it is in this state.
     Run {
         /// The DAG.
+        #[serde(rename = "biz")]
         dag_id: String,
         /// The run id.
         run_id: String,
@@ -119,6 +120,7 @@ pub enum Answer {
     /// The DAG is paused, or is not any more.
     Paused {
         /// The DAG.
+        #[serde(rename = "biz")]
         dag_id: String,
         /// Which of the two.
         paused: bool,
@@ -128,6 +130,7 @@ pub enum Answer {
     /// The runs of a backfill.
     Backfill {
         /// The DAG.
+        #[serde(rename = "biz")]
         dag_id: String,
         /// One for each tick.
         runs: Vec<BackfillRun>,
