@@ -120,3 +120,16 @@ async fn a_task_that_cannot_read_what_it_takes_has_no_try_less() {
         assert_eq!(run.task("lengths")["try_number"], 1, "{run:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_stopped_says_that_its_database_is_gone() {
+    let world = World::new(Router::new()).await;
+    assert_eq!(world.run(&["pause", "ticking"]).await.code(), 0);
+    let mut serving = world.start(&["serve"]);
+    serving.says("serving").await;
+    std::fs::rename(world.path(".coworks-biz"), world.path("elsewhere")).unwrap();
+    serving.signal("-TERM");
+    let ended = serving.ended().await;
+    assert_eq!(ended.code(), 3, "{ended:?}");
+    assert!(ended.stderr.contains("was moved, deleted or replaced"), "{ended:?}");
+}
