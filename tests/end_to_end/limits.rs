@@ -195,6 +195,11 @@ async fn what_is_cancelled_or_marked_while_it_waits_for_a_slot_neither_runs_nor_
     gate.open();
     serving.says("run ends").await;
     assert_eq!(show(&world, &first).await.mapped("held"), ["success", "failed", "success"]);
+    let told = async |run_id: &str| world.run(&["show", run_id]).await.stdout;
+    assert!(told(&first).await.contains("marked so by an operator"), "{}", told(&first).await);
+    let none = world.run(&["mark", &first, "held[3]", "failed"]).await;
+    let has = "which has 3 instances of it, from 0 to 2";
+    assert!(none.code() == 5 && none.error().contains(has), "{none:?}");
     // The slot is free, and who is told to stop does.
     let third = trigger(&world, &["pooled", "--conf", "[5]"]).await;
     gate.arrival().await;
