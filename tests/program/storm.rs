@@ -150,6 +150,9 @@ pub fn storm_poison(conf: Load, ctx: Context) {
 #[biz]
 pub fn storm_parent(conf: Load, ctx: Context) {
     let run: String = trigger!(storm_chain, conf = conf, wait_for_completion);
+    // Says that it has ended.
+    let sent: u64 = tech!(POST "/effect", api_id = "test", token = secret("API_TOKEN"), json = conf.id);
+    run >> sent;
 
     #[task]
     async fn last(run: String) -> Result<String> {

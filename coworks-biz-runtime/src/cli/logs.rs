@@ -33,10 +33,9 @@ pub(super) fn logs(config: &Config, wanted: &Wanted, output: Output) -> Result<E
         return Err(Failure::usage(format!("run `{}` has reached no task `{name}`", run.run_id)));
     }
     if let Some(wanted) = wanted.try_number
-        && !reader
-            .tasks(run.number)?
-            .iter()
-            .any(|r| task.is_none_or(|task| r.task_id == task) && r.try_number >= wanted)
+        && !reader.tasks(run.number)?.iter().any(|r| {
+            task.is_none_or(|task| r.task_id == task && is_wanted(r.map_index)) && r.try_number >= wanted
+        })
     {
         return Err(Failure::usage(format!("nothing of run `{}` has had a try {wanted}", run.run_id)));
     }

@@ -32,7 +32,7 @@ pub(super) fn order(app: &App, config: &Config, order: Order, output: Output) ->
         }
     };
     match output {
-        Output::Json => print_json(&answer)?,
+        Output::Json => print_json(&named(&answer)?)?,
         Output::Text => {
             if let Some(marked) = marked {
                 line(format!("  {marked}"))?;
@@ -45,6 +45,17 @@ pub(super) fn order(app: &App, config: &Config, order: Order, output: Output) ->
         say(format!("nothing serves this database: it begins with `{serve}`"));
     }
     Ok(Exit::Done)
+}
+
+/// The answer as it is printed: a DAG is a `biz`, as everywhere else.
+fn named(answer: &Answer) -> Result<Value, Failure> {
+    let mut json = serde_json::to_value(answer).map_err(|e| Failure::usage(e.to_string()))?;
+    if let Some(answer) = json.as_object_mut()
+        && let Some(dag_id) = answer.remove("dag_id")
+    {
+        answer.insert("biz".to_owned(), dag_id);
+    }
+    Ok(json)
 }
 
 /// Does in this process what needs no execution.

@@ -261,8 +261,6 @@ impl Core {
         let mut message = first;
         while let Some(told) = message {
             if matches!(told, Message::Stop) {
-                // Who ends well has left what it has told.
-                self.writer.stays()?;
                 return Ok(false);
             }
             self.handle(told)?;
@@ -298,7 +296,7 @@ impl Core {
             self.prune()?;
         }
         self.sweep()?;
-        self.tell_drained();
+        self.tell_drained()?;
         self.begin_stirred()
     }
 

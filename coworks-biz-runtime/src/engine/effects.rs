@@ -12,7 +12,7 @@ use super::message::{Message, Reply};
 use super::outputs::Outputs;
 use super::{Answer, EngineError, RunHandle};
 use crate::run::{Key, RunState, State};
-use crate::store::{Stored, WaitsFor};
+use crate::store::{StoreError, Stored, WaitsFor};
 #[cfg(feature = "s3")]
 use crate::task::Body;
 use crate::task::{Attempt, Resume};
@@ -102,13 +102,17 @@ impl Core {
     }
 
     /// Tells those who wait for that, once nothing is under way.
-    pub(super) fn tell_drained(&mut self) {
+    pub(super) fn tell_drained(&mut self) -> Result<(), StoreError> {
         let is_recorded = self.slots.behind_from(self.clock.instant()).is_none();
-        if self.slots.running() == 0 && is_recorded && !self.sweeps() && self.outbox.under_way == 0 {
+        let is_over = self.slots.running() == 0 && is_recorded && !self.sweeps();
+        if is_over && self.outbox.under_way == 0 && !self.drained.is_empty() {
+            // Who ends well has left what it has told.
+            self.writer.stays()?;
             for drained in self.drained.drain(..) {
                 let _ = drained.send(());
             }
         }
+        Ok(())
     }
 
     /// A run has ended, and is recorded so.

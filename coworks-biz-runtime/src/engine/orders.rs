@@ -101,14 +101,13 @@ pub enum Reprocess {
     All,
 }
 
-/// What was done; as JSON it is what `--output json` prints, where a DAG is a `biz`.
+/// What was done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     /// There is this run, and it is in this state.
     Run {
         /// The DAG.
-        #[serde(rename = "biz")]
         dag_id: String,
         /// The run id.
         run_id: String,
@@ -120,7 +119,6 @@ pub enum Answer {
     /// The DAG is paused, or is not any more.
     Paused {
         /// The DAG.
-        #[serde(rename = "biz")]
         dag_id: String,
         /// Which of the two.
         paused: bool,
@@ -130,7 +128,6 @@ pub enum Answer {
     /// The runs of a backfill.
     Backfill {
         /// The DAG.
-        #[serde(rename = "biz")]
         dag_id: String,
         /// One for each tick.
         runs: Vec<BackfillRun>,

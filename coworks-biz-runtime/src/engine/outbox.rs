@@ -236,9 +236,10 @@ impl Core {
         }
     }
 
-    /// Tells one; what comes of it comes back as a message. Who is about to stop begins with none: they are rows.
+    /// Tells one; what comes of it comes back as a message. Who serves and is about to stop begins with none: they are
+    /// rows. After one run of its own a process has nothing else to do.
     pub(super) fn tell(&mut self, id: i64) {
-        if self.draining {
+        if self.draining && self.mode == Mode::Serve {
             return;
         }
         let Some(record) = self.outbox.pending.get(&id) else { return };

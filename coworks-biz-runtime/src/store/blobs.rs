@@ -47,7 +47,11 @@ impl Blobs {
         let path = self.0.join(&name);
         let written = match touch(&path) && holds(&path, &name) {
             // Who wrote it may have died before its name was on the disk.
-            true => File::open(&self.0).and_then(|dir| dir.sync_all()),
+            true => File::open(&self.0).and_then(|dir| dir.sync_all()).and_then(|()| match path.exists() {
+                true => Ok(()),
+                // It is being put aside, and back: the one that is written now is there whatever comes of that.
+                false => self.write(&path, &name, json.as_str()),
+            }),
             false => self.write(&path, &name, json.as_str()),
         };
         written.map_err(|source| StoreError::Io { path, source })?;

@@ -63,6 +63,10 @@ impl Writer {
     /// stood; what may go since, and is older, goes once all is through. The pages that become free are used for what
     /// comes; the file keeps its size.
     pub fn prune(&mut self, before: DateTime<Utc>, at_most: usize) -> Result<Pruned, StoreError> {
+        self.prune_piece(before, at_most).map_err(|error| self.distrust(error))
+    }
+
+    fn prune_piece(&mut self, before: DateTime<Utc>, at_most: usize) -> Result<Pruned, StoreError> {
         let path = self.path.clone();
         let wrap = |source| StoreError::of(&path, source);
         let mut pruned = Pruned::default();
@@ -72,8 +76,7 @@ impl Writer {
         let (freed, last) =
             remove(&transaction, from..before.timestamp_micros(), at_most as u64, &mut pruned)
                 .map_err(wrap)?;
-        let committed = transaction.commit();
-        committed.map_err(|source| self.distrust(wrap(source)))?;
+        transaction.commit().map_err(wrap)?;
         self.checkpoint()?;
         self.pruned = last.filter(|_| pruned.more);
         if freed.is_empty() {
@@ -96,8 +99,9 @@ impl Writer {
     /// Removes the files of large values that no row names, and that nobody has stored or found again for a while:
     /// what was cleared, replaced, or never named. So many are looked at; where there are more, call it again.
     pub fn sweep_idle(&mut self, at_most: usize) -> Result<bool, StoreError> {
-        let blobs = self.blobs();
-        let fault = |source| StoreError::Io { path: blobs.dir().to_owned(), source };
+        let (blobs, database) = (self.blobs(), self.path.clone());
+        // Rights that are missing are no fault of the disk.
+        let fault = |source| StoreError::io(&database, blobs.dir(), source);
         let wrap = |source| StoreError::of(&self.path, source);
         let mut left = match self.suspects.take() {
             Some(left) => left,
@@ -158,7 +162,8 @@ impl Writer {
 
     /// Gives the free pages back to the file system. Takes as much room again while it works.
     pub fn compact(&mut self) -> Result<(), StoreError> {
-        self.connection.execute_batch("VACUUM").map_err(|source| StoreError::of(&self.path, source))
+        let done = self.connection.execute_batch("VACUUM");
+        done.map_err(|source| self.distrust(StoreError::of(&self.path, source)))
     }
 
     /// The bytes of the file that are free for what comes.
@@ -357,6 +362,8 @@ impl Blobs {
         }
         if !is_idle(&aside)? {
             fs::rename(&aside, &path)?;
+            // Whoever has touched it may have synced the folder while it was not there.
+            fs::File::open(self.dir())?.sync_all()?;
             return Ok(false);
         }
         fs::remove_file(&aside)?;

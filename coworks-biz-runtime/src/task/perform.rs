@@ -23,6 +23,9 @@ use crate::error::{Error, Result};
 use crate::run::Ending;
 use crate::value::{Json, LARGEST, RETURN_VALUE};
 
+/// Who is that much behind its limit was not just looked at late.
+const LATE: Duration = Duration::from_millis(500);
+
 /// How long records of a long attempt stay in memory before the host gets them.
 const LOG_DELAY: Duration = Duration::from_secs(1);
 
@@ -97,15 +100,19 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
     match &attempt.definition.bodies[attempt.task as usize] {
         Body::Function(runner) => {
             let work = runner(&context)?;
-            let work = match work.stops {
-                true => work.future,
+            let output = match work.stops {
+                true => yielding(limit, work.future).await?,
                 false => {
-                    let id = (attempt.run.number, attempt.key());
-                    let threads = Arc::clone(host.threads());
-                    async move { threads.run(id, work.future).await }.boxed()
+                    let (id, threads) = ((attempt.run.number, attempt.key()), Arc::clone(host.threads()));
+                    let limit = limit.filter(|_| !threads.are_many());
+                    if limit.is_none() && attempt.node().options.execution_timeout.is_some() {
+                        tracing::error!(
+                            "has no execution_timeout for now: too many threads of others have not ended behind theirs"
+                        );
+                    }
+                    within(limit, async move { threads.run(id, work.future).await }.boxed()).await?
                 }
             };
-            let output = within(limit, work).await?;
             if let Some(output) = output {
                 outcome.push(RETURN_VALUE, output);
             }
@@ -187,23 +194,28 @@ async fn perform(host: &Arc<dyn Host>, attempt: &Attempt, side: &Side) -> Result
 /// The work is boxed: else every attempt would have room for the largest, and be moved with it.
 async fn within<T>(limit: Option<Duration>, work: BoxFuture<'_, Result<T>>) -> Result<T> {
     let Some(limit) = limit else { return work.await };
-    let begin = Instant::now();
-    let result = tokio::time::timeout(limit, work).await;
-    let limit_text = humantime::format_duration(limit);
-    match result {
-        Ok(result) => {
-            let taken = begin.elapsed();
-            // Nothing is cut off but at an `await`.
-            if taken > limit {
-                tracing::warn!(
-                    "took {taken:.1?}, and its execution_timeout of {limit_text} could not stop it: it does not await \
-                     anything meanwhile; a function that is not async has a thread of its own"
-                );
-            }
-            result
-        }
-        Err(_) => Err(Error::msg(format!("took longer than its execution_timeout of {limit_text}"))),
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(limit);
+        Err(Error::msg(format!("took longer than its execution_timeout of {limit}")))
+    })
+}
+
+/// The same of an async function, which is cut off at an `await`: one that has none is warned of.
+async fn yielding<T>(limit: Option<Duration>, work: BoxFuture<'_, Result<T>>) -> Result<T> {
+    let begin = limit.map(|limit| (Instant::now(), limit));
+    let result = within(limit, work).await;
+    if let Some((begin, limit)) = begin
+        && result.is_ok()
+        && begin.elapsed() > limit + LATE
+    {
+        tracing::warn!(
+            "took {:.1?}, and its execution_timeout of {} could not stop it: it does not await anything meanwhile; \
+             a function that is not async has a thread of its own",
+            begin.elapsed(),
+            humantime::format_duration(limit)
+        );
     }
+    result
 }
 
 /// The span of what runs for an attempt, whose records this log takes.

@@ -21,7 +21,15 @@ type Id = (i64, Key);
 #[derive(Debug, Default)]
 pub struct Threads(Mutex<HashMap<Id, watch::Receiver<()>>>);
 
+/// So many may go on at once: the threads of a process have an end, and the engine needs some.
+const MOST: usize = 64;
+
 impl Threads {
+    /// Whether so many go on already that no other one may.
+    pub(super) fn are_many(&self) -> bool {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).len() >= MOST
+    }
+
     /// Awaits what a thread does, once that of an earlier attempt has ended. Given up, it goes on.
     pub(super) async fn run(
         self: &Arc<Self>,

@@ -139,6 +139,10 @@ impl Disk {
         for name in &self.since[..kept] {
             apply(&mut names, name.clone());
         }
+        // Nobody finds what is in a folder that is not there.
+        if !names.contains_key(from) {
+            return;
+        }
         fs::create_dir(to).unwrap();
         for (path, file) in &names {
             let Some(path) = path.strip_prefix(from).ok().filter(|path| !path.as_os_str().is_empty()) else {

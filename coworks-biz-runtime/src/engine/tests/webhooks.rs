@@ -81,7 +81,7 @@ async fn each_failure_of_a_task_and_of_a_run_is_posted() {
 async fn who_is_to_stop_waits_for_what_is_being_told_and_begins_with_nothing_more() {
     let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
     let definition = definition("office", &[("print", &[], fails)]);
-    let engine = Engine::start(&server.config(dir.path()), &[definition], Mode::OneRun).unwrap();
+    let engine = Engine::start(&server.config(dir.path()), &[definition], Mode::Serve).unwrap();
     for _ in 0..10 {
         fail(&engine, definition).await;
     }
@@ -96,4 +96,18 @@ async fn who_is_to_stop_waits_for_what_is_being_told_and_begins_with_nothing_mor
     }
     drop(engine);
     assert_eq!((server.bodies.lock().unwrap().len(), left(dir.path()).len()), (8, 12));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_executes_one_run_tells_all_that_came_of_it() {
+    let (server, dir) = (Server::start().await, tempfile::tempdir().unwrap());
+    let names: Vec<_> = (0..20).map(|n| &*format!("print_{n}").leak()).collect();
+    let tasks: Vec<_> = names.iter().map(|name| (*name, &[][..], fails as Runner)).collect();
+    let definition = definition("office", &tasks);
+    let engine = Engine::start(&server.config(dir.path()), &[definition], Mode::OneRun).unwrap();
+    server.may.add_permits(21);
+    fail(&engine, definition).await;
+    engine.drain().await.unwrap();
+    drop(engine);
+    assert_eq!((server.bodies.lock().unwrap().len(), left(dir.path()).len()), (21, 0));
 }
