@@ -204,7 +204,9 @@ struct Said {
 }
 
 impl Said {
-    fn take(&mut self, bytes: &[u8], runs: &[String]) {
+    /// Whether that is anything new.
+    fn take(&mut self, bytes: &[u8], runs: &[String]) -> bool {
+        let before = (self.runs.len(), self.ended.len(), self.calls.values().sum::<u64>());
         let text = String::from_utf8_lossy(bytes);
         for run in runs.iter().filter(|run| text.contains(run.as_str())) {
             if !self.runs.contains(run) {
@@ -219,6 +221,7 @@ impl Said {
                 *self.calls.entry(Call::of(key, false)).or_default() += 1;
             }
         }
+        before != (self.runs.len(), self.ended.len(), self.calls.values().sum())
     }
 
     fn is_empty(&self) -> bool {
@@ -266,6 +269,14 @@ async fn cuts(machine: &Machine, runs: Vec<String>, cuts: u64, seed: u64, what: 
         let mut moments: Vec<_> = (0..cuts).map(|_| chance.below(events.len() as u64 + 1) as usize).collect();
         // There are few calls at the start, and much hangs on each.
         moments.extend((0..cuts / 4).map(|_| chance.below(60).min(events.len() as u64) as usize));
+        // What was just said is what may be lost.
+        let mut said = Said::default();
+        let is_told = |event: &Event| match event {
+            Event::Said(bytes) => said.take(bytes, &runs),
+            _ => false,
+        };
+        let told: Vec<_> = (1..).zip(events.iter().map(is_told)).filter(|(_, told)| *told).collect();
+        moments.extend((0..cuts / 2).map(|_| told[chance.below(told.len() as u64) as usize].0));
         moments.sort_unstable();
         moments
     };
