@@ -24,6 +24,8 @@ pub(super) type Name = (i64, String, i32);
 pub(super) struct Ledger {
     pub(super) runs: BTreeMap<i64, RunRecord>,
     pub(super) tasks: BTreeMap<Name, TaskRecord>,
+    /// The ticks whose run a backfill had made, and somebody has taken back with it.
+    pub(super) taken_back: BTreeSet<(String, DateTime<Utc>)>,
     /// How often each run has ended.
     pub(super) ends: BTreeMap<i64, u32>,
     /// By task instance and key.
@@ -153,7 +155,9 @@ impl Ledger {
             Write::RunUnmade { run } => {
                 let begun = self.tasks.keys().any(|(of, ..)| of == run);
                 must!(!begun, "run {run} has begun, and is taken back");
-                self.runs.remove(run);
+                if let Some(gone) = self.runs.remove(run) {
+                    self.taken_back.insert((gone.dag_id, gone.logical_date));
+                }
                 self.events.remove(run);
             }
             Write::Run { record, event, detail, at } => {
