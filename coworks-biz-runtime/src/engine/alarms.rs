@@ -19,8 +19,8 @@ const PRUNE_PIECES: TimeDelta = TimeDelta::milliseconds(50);
 /// How often it is looked whether the files of the database are still where they were.
 const STAYS_EVERY: TimeDelta = TimeDelta::minutes(1);
 
-/// So many alarms may be of what nobody waits for any more.
-const ALARMS: usize = 10_000;
+/// So many alarms may be of what nobody waits for any more; few in tests, where worlds are small.
+const ALARMS: usize = if cfg!(test) { 8 } else { 10_000 };
 
 /// What is to be done at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

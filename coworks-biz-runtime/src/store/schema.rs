@@ -71,16 +71,16 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
 /// Refuses a file that is no SQLite database at all, before anything is made beside it.
 pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
     let io = |source| StoreError::io(path, path, source);
+    // A device would be written to all the same, and a pipe waited for.
+    if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
     let mut head = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(16).read_to_end(&mut head).map_err(io)?,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(io(e)),
     };
-    // A device, or a pipe, would be written to all the same.
-    if !path.is_file() {
-        return Err(StoreError::Foreign { path: path.to_owned() });
-    }
     match head.as_slice() {
         b"" | b"SQLite format 3\0" => Ok(()),
         _ => Err(StoreError::Foreign { path: path.to_owned() }),

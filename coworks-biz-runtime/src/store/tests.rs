@@ -734,3 +734,14 @@ fn who_has_seen_the_disk_fail_leaves_the_log_to_the_next_process() {
     drop(writer);
     assert_eq!(length("biz.db-wal"), 0);
 }
+
+#[test]
+#[cfg(unix)]
+fn what_is_no_file_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.db");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe.as_path(), "/dev/null".as_ref()] {
+        assert!(matches!(open(path), Err(StoreError::Foreign { .. })), "{}", path.display());
+    }
+}

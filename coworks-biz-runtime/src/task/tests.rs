@@ -418,3 +418,20 @@ async fn a_name_that_holds_a_secret_is_not_stored() {
     let told = "the name of what it has pushed holds a secret, and would be stored";
     assert_eq!(end.error.as_deref(), Some(told));
 }
+
+#[tokio::test]
+async fn where_many_threads_go_on_no_other_one_is_given_up() {
+    let host = Fake::new();
+    for number in 0..64 {
+        assert!(!host.threads.are_many());
+        let id = (number, crate::run::Key { task: 0, map_index: -1 });
+        let never = std::future::pending().boxed();
+        assert!(host.threads.run(id, never).now_or_never().is_none());
+    }
+    let runner: Runner = |_| Ok(finish_blocking(|| std::thread::sleep(Duration::from_millis(50))));
+    let options = Options { execution_timeout: Some(Duration::from_millis(1)), ..Options::DEFAULT };
+    let task = Task { task_id: "work", options: Box::leak(Box::new(options)), ..Task::FUNCTION };
+    let mut attempt = first(task, Body::Function(runner), &[]);
+    Arc::get_mut(&mut attempt.run).unwrap().number = 100;
+    assert_eq!(host.attempt(&attempt).await.error, None);
+}
